@@ -1,0 +1,55 @@
+"""What is said to a person whose input cannot be used.
+
+Every message has three parts: what was found, what was expected, what to do.
+Commands turn `InputError` into one line on stderr and exit status 2.
+"""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class InputError(ValueError):
+  """Something that the caller gave cannot be used; the message says what to do."""
+
+
+def nearest(name: str, known: Iterable[str], count: int = 5) -> list[str]:
+  """The known names most like `name`, best first."""
+  return difflib.get_close_matches(name, sorted(set(known)), n=count, cutoff=0.4)
+
+
+def unknown(kind: str, name: str, known: Sequence[str]) -> InputError:
+  """An error for a name that is not registered, with the nearest that are."""
+  close = nearest(name, known)
+  if close:
+    hint = f"the nearest known: {', '.join(close)}"
+  elif known:
+    hint = f"known: {', '.join(sorted(known)[:20])}"
+  else:
+    hint = "none is registered"
+  return InputError(f"unknown {kind} {name!r}; {hint}")
+
+
+def choice(kind: str, value: str, known: Sequence[str]) -> str:
+  """Returns `value`, or raises `InputError` when it is not one of `known`."""
+  if value not in known:
+    raise unknown(kind, value, list(known))
+  return value
+
+
+def shape(what: str, found: Sequence[int], expected: Sequence[int], remedy: str) -> None:
+  """Raises `InputError` unless the two shapes are equal."""
+  if tuple(found) != tuple(expected):
+    raise InputError(
+      f"{what} has shape {list(found)}, expected {list(expected)}; {remedy}"
+    )
+
+
+def names(what: str, missing: Iterable[str], unexpected: Iterable[str], remedy: str):
+  """Raises `InputError` listing missing (`-`) and unexpected (`+`) names."""
+  lines = [f"  - {name}" for name in sorted(missing)]
+  lines += [f"  + {name}" for name in sorted(unexpected)]
+  if lines:
+    raise InputError(
+      f"{what} does not fit the model (- missing, + unexpected); {remedy}\n"
+      + "\n".join(lines)
+    )

@@ -1,0 +1,70 @@
+"""T5X's command-line flags."""
+
+import argparse
+from collections.abc import Sequence
+
+from prompt_tuning import checks
+
+_EXAMPLES = {
+  "train": """prompt-tuning train --gin_file=experiments/movie_reviews.gin \\
+    --gin.MODEL_DIR="'runs/movies'\"""",
+  "eval": """prompt-tuning eval --gin_file=experiments/movie_reviews_eval.gin \\
+    --gin.PROMPT_FILE="'runs/movies/prompt.safetensors'" \\
+    --gin.EVAL_OUTPUT_DIR="'runs/movies/eval'\"""",
+  "infer": """prompt-tuning infer --gin_file=experiments/movie_reviews_infer.gin \\
+    --gin.PROMPT_FILE="'runs/movies/prompt.safetensors'" \\
+    --gin.INFER_OUTPUT_DIR="'runs/movies/infer'\"""",
+  "pretrain": """prompt-tuning corpus runs/corpus && prompt-tuning vocabulary runs/corpus
+  prompt-tuning pretrain --gin_file=experiments/t5_1_1_reviews.gin \\
+    --gin.CORPUS="'runs/corpus'" --gin.MODEL_DIR="'runs/pretrain'\"""",
+}
+
+
+def parse(command: str, arguments: Sequence[str]) -> argparse.Namespace:
+  """The flags of a run; `--gin.NAME=VALUE` becomes the binding "NAME = VALUE".
+
+  Raises:
+    InputError: A flag is unknown or incomplete.
+  """
+  parser = _Parser(
+    prog=f"prompt-tuning {command}",
+    allow_abbrev=False,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    epilog=f"a line that works as pasted:\n  {_EXAMPLES[command]}",
+  )
+  add = parser.add_argument
+  add("--gin_file", action="append", default=[], metavar="FILE",
+      help="gin file; repeatable, later files win")
+  add("--gin_bindings", action="append", default=[], metavar="'NAME = VALUE'",
+      help="gin binding; repeatable. --gin.NAME=VALUE is short for it")
+  add("--gin_search_paths", default="", metavar="DIR,DIR",
+      help="folders in which gin files are looked up")
+  add("--tfds_data_dir", metavar="DIR", help="where TFDS datasets lie")
+  add("--seqio_additional_cache_dirs", default="", metavar="DIR,DIR",
+      help="where seqio's offline caches lie")
+  add("--dry_run", nargs="?", const=True, default=False, type=_boolean,
+      help="show the config and the parameters, then stop")
+  return parser.parse_args([_rewritten(argument) for argument in arguments])
+
+
+def _rewritten(argument: str) -> str:
+  if not argument.startswith("--gin."):
+    return argument
+  name, found, value = argument.removeprefix("--gin.").partition("=")
+  if not found:
+    raise checks.InputError(
+      f"the flag {argument} has no value, expected --gin.NAME=VALUE with a gin value; "
+      f"e.g. --gin.{name or 'MODEL_DIR'}=\"'text'\""
+    )
+  return f"--gin_bindings={name} = {value}"
+
+
+def _boolean(text: str) -> bool:
+  return text.lower() not in ("false", "0", "no")
+
+
+class _Parser(argparse.ArgumentParser):
+  """Reports wrong flags as every other wrong input is reported."""
+
+  def error(self, message: str):
+    raise checks.InputError(f"{message}; `{self.prog} --help` shows the flags")

@@ -1,0 +1,51 @@
+"""`prompt-tuning <command>`: a table of commands, each imported when it is called."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+  "train": ("prompt_tuning.cli.runs", "train a prompt for a frozen model"),
+  "eval": ("prompt_tuning.cli.runs", "evaluate a prompt with a task's metrics"),
+  "infer": ("prompt_tuning.cli.runs", "write predictions for a split as JSON lines"),
+  "pretrain": ("prompt_tuning.cli.runs", "train a small T5 on one's own text"),
+  "corpus": ("prompt_tuning.cli.corpus", "gather text for pretraining"),
+  "vocabulary": ("prompt_tuning.cli.vocabulary", "train a SentencePiece vocabulary"),
+}
+
+_HELP = """usage: prompt-tuning <command> [flags]
+
+Prompt tuning: one frozen language model, a small learned prompt per task.
+
+{commands}
+
+`prompt-tuning <command> --help` shows the flags. A line that works as pasted:
+
+  prompt-tuning train --gin_file=experiments/movie_reviews.gin --gin.MODEL_DIR="'runs/movies'"
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs a command and returns its exit status; 2 means that the input was unusable."""
+  arguments = list(sys.argv[1:] if arguments is None else arguments)
+  if not arguments or arguments[0] in ("-h", "--help", "help"):
+    rows = (f"  {name:<11} {text}" for name, (_, text) in COMMANDS.items())
+    print(_HELP.format(commands="\n".join(rows)))
+    return 0
+  name, *rest = arguments
+  from prompt_tuning import __version__, checks
+
+  if name == "--version":
+    print(__version__)
+    return 0
+  try:
+    if name not in COMMANDS:
+      raise checks.unknown("command", name, list(COMMANDS))
+    module = importlib.import_module(COMMANDS[name][0])
+    return module.main(name, rest) or 0
+  except checks.InputError as error:
+    print(f"prompt-tuning: {error}", file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    print("prompt-tuning: stopped; the same command continues", file=sys.stderr)
+    return 130

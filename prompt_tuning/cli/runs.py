@@ -1,0 +1,91 @@
+"""train, eval, infer and pretrain: gin in, a run, its result on stdout."""
+
+import importlib
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from prompt_tuning import checks, config, files, trees
+from prompt_tuning.cli import flags
+
+# command -> (name in gin, module, function, how its result is printed, folder setting)
+_RUNS: dict[str, tuple[str, str, str, Callable[[Any], str], str]] = {
+  "train": ("train.train", "train", "train", lambda s: _train_report(s), "model_dir"),
+  "eval": ("eval.evaluate", "eval", "evaluate", json.dumps, "output_dir"),
+  "infer": ("infer.infer", "infer", "infer", str, "output_dir"),
+  "pretrain": ("pretrain.pretrain", "pretrain", "pretrain", json.dumps, "model_dir"),
+}
+
+
+def main(command: str, arguments: Sequence[str]) -> int:
+  """Runs `command`, or describes it where --dry_run is given."""
+  given = flags.parse(command, arguments)
+  _quiet()
+  if not given.gin_file:
+    raise checks.InputError(
+      "no --gin_file is given, expected at least one; "
+      f"`prompt-tuning {command} --help` shows a line that works"
+    )
+  name, module, function, show, folder = _RUNS[command]
+  settings, text = config.load(
+    name, given.gin_file, given.gin_bindings, _paths(given.gin_search_paths)
+  )
+  if given.dry_run:
+    print(_description(settings, text))
+    return 0
+  _data_folders(given)
+  out = files.output_folder(getattr(settings, folder), folder.upper())
+  (out / "config.gin").write_text(text)
+  run = getattr(importlib.import_module(f"prompt_tuning.{module}"), function)
+  print(show(run(settings)))
+  return 0
+
+
+def _description(settings: Any, text: str) -> str:
+  """The operative config and the parameter table; reads no checkpoint and no data."""
+  import jax
+
+  from prompt_tuning.models.t5 import T5
+  from prompt_tuning.prompts.bank import PromptBank
+  from prompt_tuning.prompts.prompted import PromptedT5, t5x_path
+
+  if hasattr(settings, "check"):
+    settings.check()
+  prompt, bank = getattr(settings, "prompt", None), None
+  if prompt is not None:
+    shape = (prompt.num_prompts, prompt.length, settings.model.d_model)
+    bank = PromptBank.abstract(shape)
+  model = PromptedT5(T5.abstract(settings.model), bank)
+  return f"{text}\n{trees.describe(model, t5x_path)}\n{jax.default_backend()} backend"
+
+
+def _data_folders(given: Any) -> None:
+  """Hands the data flags to seqio, which is imported only when one is given."""
+  caches = _paths(given.seqio_additional_cache_dirs)
+  if given.tfds_data_dir or caches:
+    import seqio
+
+    if given.tfds_data_dir:
+      seqio.set_tfds_data_dir_override(given.tfds_data_dir)
+    seqio.add_global_cache_dirs(caches)
+
+
+def _paths(text: str) -> list[str]:
+  return [path for path in text.split(",") if path]
+
+
+def _quiet() -> None:
+  """Keeps TensorFlow's and absl's notices out of the log of a run."""
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+  os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+  logging.getLogger("absl").setLevel(logging.ERROR)
+  warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+
+
+def _train_report(summary: dict[str, Any]) -> str:
+  from prompt_tuning.train import report
+
+  return report(summary)

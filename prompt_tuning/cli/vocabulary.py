@@ -1,0 +1,24 @@
+"""`prompt-tuning vocabulary`: a SentencePiece model for a corpus folder."""
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+
+
+def main(command: str, arguments: Sequence[str]) -> int:
+  """Trains the vocabulary and prints its path."""
+  parser = argparse.ArgumentParser(
+    prog=f"prompt-tuning {command}",
+    description="Trains a SentencePiece model on the text of a corpus folder and puts "
+    "it there. The model's vocab_size is pieces + 100 sentinels, rounded up to 128.",
+    epilog="a line that works as pasted: prompt-tuning vocabulary runs/corpus",
+  )
+  parser.add_argument("corpus", type=pathlib.Path, help="a corpus folder")
+  parser.add_argument("--pieces", type=int, default=3996, help="pieces (default 3996)")
+  given = parser.parse_args(arguments)
+  from prompt_tuning.data import vocabularies
+
+  out = given.corpus / "sentencepiece.model"
+  vocabularies.train([given.corpus / "text.txt"], out, given.pieces)
+  print(out)
+  return 0

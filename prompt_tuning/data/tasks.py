@@ -1,0 +1,63 @@
+"""Finding a task by name, and saying what is wrong when it cannot be used."""
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import seqio
+
+from prompt_tuning import checks
+from prompt_tuning.data import vocabularies
+from prompt_tuning.data.dataset_config import DatasetConfig
+
+BUILT_IN = "prompt_tuning.data.movie_reviews"
+
+
+def find(config: DatasetConfig, vocabulary: vocabularies.SentencePiece) -> Any:
+  """The seqio Task or Mixture of a dataset config.
+
+  Raises:
+    InputError: The module or the name is unknown, the split does not exist, or the
+      task speaks another vocabulary than the model.
+  """
+  vocabularies.use(vocabulary)
+  for module in _modules(config.module):
+    try:
+      importlib.import_module(module)
+    except ModuleNotFoundError as error:
+      if error.name is None or not module.startswith(error.name):
+        raise
+      raise checks.InputError(
+        f"there is no module {module!r}, expected the module that registers the task; "
+        "correct MIXTURE_OR_TASK_MODULE or add its folder to PYTHONPATH"
+      ) from error
+  name = config.mixture_or_task_name
+  known = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
+  if name not in known:
+    raise checks.unknown("task or mixture", name, known)
+  provider = seqio.get_mixture_or_task(name)
+  if config.split not in provider.splits:
+    raise checks.unknown(f"split of {name}", config.split, list(provider.splits))
+  check_vocabulary(name, provider, vocabulary)
+  return provider
+
+
+def _modules(module: str | Sequence[str] | None) -> list[str]:
+  given = [module] if isinstance(module, str) else list(module or [])
+  return [BUILT_IN, *given]
+
+
+def check_vocabulary(
+  name: str, provider: Any, vocabulary: vocabularies.SentencePiece
+) -> None:
+  """Raises `InputError` unless a task's features use the model's vocabulary."""
+  model = vocabulary.load()
+  for feature, details in provider.output_features.items():
+    if not isinstance(details.vocabulary, seqio.PassThroughVocabulary) and (
+      details.vocabulary != model
+    ):
+      raise checks.InputError(
+        f"the feature {feature!r} of {name} uses {details.vocabulary}, expected the "
+        f"model's {model}; register the task with the model's vocabulary or set "
+        "VOCABULARY"
+      )

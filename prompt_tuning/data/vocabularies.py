@@ -1,0 +1,117 @@
+"""Where a vocabulary lies, and making one.
+
+Our own tasks ask `current()` for theirs. A run sets it before it imports task modules, so
+that one macro, VOCABULARY, decides for every task, online or off.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from prompt_tuning import checks, files
+
+T5_PATH = "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
+EXTRA_IDS = 100  # sentinels above the pieces, as in every T5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SentencePiece:
+  """A SentencePiece vocabulary with sentinels.
+
+  Attributes:
+    sentencepiece_model_file: The .model file, local, gs:// or package://.
+    extra_ids: Sentinels above the pieces.
+  """
+
+  sentencepiece_model_file: str = T5_PATH
+  extra_ids: int = EXTRA_IDS
+
+  def load(self) -> Any:
+    """The `seqio.SentencePieceVocabulary`.
+
+    Raises:
+      InputError: The file is absent or damaged.
+    """
+    return _load(str(files.path(self.sentencepiece_model_file)), self.extra_ids)
+
+
+T5 = SentencePiece()
+EMBEDDED = SentencePiece(
+  sentencepiece_model_file="package://assets/t5_1_1_reviews/sentencepiece.model")
+
+_current: list[SentencePiece] = []
+
+
+def use(vocabulary: SentencePiece) -> None:
+  """Makes `vocabulary` the one of every task module imported from now on."""
+  _current[:] = [vocabulary]
+
+
+def current(default: SentencePiece = T5) -> SentencePiece:
+  """The vocabulary of the run, or `default` where no run has set one."""
+  return _current[0] if _current else default
+
+
+def train(
+  texts: Sequence[pathlib.Path], out: pathlib.Path, pieces: int, threads: int = 2
+) -> None:
+  """Trains a SentencePiece unigram model laid out as T5's: pad 0, EOS 1, unknown 2.
+
+  Case-folding and byte fallback, so that a small vocabulary covers any text.
+
+  Args:
+    texts: Files with one document per line.
+    out: Path of the .model file.
+    pieces: Pieces without sentinels.
+    threads: Processor threads.
+
+  Raises:
+    InputError: There is no text, or too little for so many pieces.
+  """
+  import sentencepiece
+
+  if not any(path.exists() and path.stat().st_size for path in texts):
+    raise checks.InputError(
+      f"there is no text in {', '.join(map(str, texts))}, expected one document per "
+      "line; run `prompt-tuning corpus`"
+    )
+  try:
+    sentencepiece.SentencePieceTrainer.train(
+      input=",".join(map(str, texts)),
+      model_prefix=str(out.with_suffix("")),
+      vocab_size=pieces,
+      model_type="unigram",
+      normalization_rule_name="nmt_nfkc_cf",
+      byte_fallback=True,
+      pad_id=0,
+      eos_id=1,
+      unk_id=2,
+      bos_id=-1,
+      input_sentence_size=300_000,
+      max_sentence_length=100_000,
+      num_threads=threads,
+      minloglevel=2,
+    )
+  except RuntimeError as error:
+    raise checks.InputError(
+      f"no vocabulary of {pieces} pieces could be trained ({str(error)[-160:]}); use "
+      "more text or fewer pieces"
+    ) from error
+  out.with_suffix(".vocab").unlink(missing_ok=True)
+
+
+@functools.cache
+def _load(path: str, extra_ids: int) -> Any:
+  import seqio
+
+  vocabulary = seqio.SentencePieceVocabulary(path, extra_ids)
+  try:
+    _ = vocabulary.vocab_size
+  except Exception as error:  # TensorFlow's and SentencePiece's own kinds
+    raise checks.InputError(
+      f"the vocabulary {path} cannot be read ({str(error)[:120]}), expected a "
+      "SentencePiece model; correct VOCABULARY"
+    ) from error
+  return vocabulary

@@ -1,0 +1,82 @@
+"""Paths, local or remote (gs://), and files that are either whole or absent."""
+
+import os
+import pathlib
+import tempfile
+
+from etils import epath
+
+from prompt_tuning import checks
+
+_PACKAGE = "package://"
+_ROOT = pathlib.Path(__file__).parent
+
+
+def path(name: str | os.PathLike) -> epath.Path:
+  """A path that reads alike here and in a bucket.
+
+  "package://assets/x" is a file that came with this package.
+
+  Raises:
+    InputError: A package path leaves the package.
+  """
+  text = os.fspath(name)
+  if not text.startswith(_PACKAGE):
+    return epath.Path(os.path.expanduser(text))
+  inside = (_ROOT / text.removeprefix(_PACKAGE)).resolve()
+  if not inside.is_relative_to(_ROOT.resolve()):
+    raise checks.InputError(f"the path {text!r} leaves the package; name a file in it")
+  return epath.Path(inside)
+
+
+def is_remote(name: str | os.PathLike) -> bool:
+  """Whether a path lies in a bucket."""
+  return "://" in os.fspath(name) and not os.fspath(name).startswith(_PACKAGE)
+
+
+def write_atomically(target: epath.Path, content: bytes) -> None:
+  """Writes a file that, after a crash at any moment, is the old one or the new one."""
+  if is_remote(target):
+    target.write_bytes(content)  # an object store replaces objects whole
+    return
+  handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+  try:
+    with os.fdopen(handle, "wb") as sink:
+      sink.write(content)
+      sink.flush()
+      os.fsync(sink.fileno())
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, target)
+  except BaseException:
+    os.unlink(temporary)
+    raise
+  _sync_folder(target.parent)
+
+
+def _sync_folder(folder: os.PathLike) -> None:
+  """Makes a rename in `folder` survive a power cut."""
+  descriptor = os.open(folder, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
+
+
+def output_folder(name: str, macro: str) -> epath.Path:
+  """Creates the folder that a macro names and makes sure that it can be written.
+
+  Raises:
+    InputError: It cannot be created or written.
+  """
+  folder = path(name)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / f".probe-{os.getpid()}"
+    probe.write_bytes(b"")
+    probe.unlink()
+  except OSError as error:
+    raise checks.InputError(
+      f"{macro} {name!r} cannot be written ({error.strerror or error}), expected a "
+      f"folder that may be created or filled; set {macro} to another folder"
+    ) from error
+  return folder

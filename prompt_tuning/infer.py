@@ -1,0 +1,111 @@
+"""Inference: a trained prompt over a split, one JSON line per example.
+
+  INFER_OUTPUT_DIR/<task>-<mode>.jsonl-00000-of-00001
+"""
+
+import dataclasses
+import json
+import sys
+from typing import Any
+
+import numpy as np
+
+from prompt_tuning import checks, files
+from prompt_tuning import prediction as predictions
+from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
+from prompt_tuning.data.dataset_config import DatasetConfig
+from prompt_tuning.data.vocabularies import SentencePiece
+from prompt_tuning.eval import Ready, prepare
+from prompt_tuning.models.config import T5Config
+from prompt_tuning.partitioning import Partitioner
+from prompt_tuning.progress import Progress
+from prompt_tuning.prompts.start import Prompt
+
+MODES = ("predict", "score")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InferConfig:
+  """One pass over a split.
+
+  Attributes:
+    mode: "predict" writes answers, "score" the log-likelihood of the targets.
+    model: Shape of the frozen model.
+    vocabulary: Its vocabulary.
+    checkpoint: Its weights.
+    prompt: The prompt, started from its file.
+    dataset: What is read.
+    prediction: How the model answers.
+    partitioner: Which devices.
+    output_dir: Where the file is written.
+  """
+
+  mode: str = "predict"
+  model: T5Config
+  vocabulary: SentencePiece
+  checkpoint: RestoreCheckpointConfig
+  prompt: Prompt
+  dataset: DatasetConfig
+  prediction: predictions.Prediction = predictions.Prediction()
+  partitioner: Partitioner = Partitioner()
+  output_dir: str
+
+  def check(self) -> None:
+    """Raises `InputError` for settings that contradict each other."""
+    self.partitioner.check()
+    checks.choice("mode", self.mode, MODES)
+
+
+def infer(config: InferConfig) -> str:
+  """Writes one line per example, in the order of the split.
+
+  Returns:
+    Path of the file.
+
+  Raises:
+    InputError: Something given cannot be used.
+  """
+  folder = files.output_folder(config.output_dir, "INFER_OUTPUT_DIR")
+  ready = prepare(config)
+  from prompt_tuning.data import batches, tasks
+
+  provider = tasks.find(config.dataset, config.vocabulary)
+  examples, dataset = batches.inference_examples(config.dataset, provider)
+  name = f"{config.dataset.mixture_or_task_name}-{config.mode}.jsonl-00000-of-00001"
+  size = config.dataset.batch_size
+  bar = Progress("infer", -(-len(examples) // size), rows=size)
+  rows = []
+  for number, (batch, indices) in enumerate(batches.padded_batches(dataset, size)):
+    outputs = _outputs(ready, config, batch)
+    rows += [
+      _line(examples[i], output)
+      for i, output in zip(indices, outputs[: len(indices)], strict=True)
+    ]
+    bar.update(number + 1)
+  bar.close()
+  files.write_atomically(folder / name, "".join(rows).encode())
+  return str(folder / name)
+
+
+def _outputs(ready: Ready, config: InferConfig, batch: Any) -> list[dict[str, Any]]:
+  if config.mode == "score":
+    return [{"score": float(s)} for s in ready.answers.score(ready.params, batch)]
+  vocabulary = config.vocabulary.load()
+  tokens = np.asarray(ready.answers.predict(ready.params, batch))
+  return [{"prediction": vocabulary.decode([int(t) for t in row])} for row in tokens]
+
+
+def _line(example: dict[str, Any], output: dict[str, Any]) -> str:
+  """One row in T5X's form: the pretokenized fields, then the output."""
+  inputs = {
+    name: value.decode("utf-8", "replace")
+    for name, value in example.items()
+    if name.endswith("_pretokenized") and isinstance(value, bytes)
+  }
+  return json.dumps({"inputs": inputs, **output}, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+  from prompt_tuning.cli.main import main
+
+  sys.exit(main(["infer", *sys.argv[1:]]))

@@ -1,0 +1,59 @@
+"""Where a run's numbers go: `metrics.jsonl` and TensorBoard, without TensorFlow."""
+
+import json
+from collections.abc import Mapping
+
+from etils import epath
+
+from prompt_tuning import files
+
+
+class MetricsLog:
+  """Appends rows of numbers to a run's folder.
+
+  A row is {"step": ..., "name": value, ...}.
+
+  Args:
+    folder: MODEL_DIR.
+    first_step: The step the run continues from.
+  """
+
+  def __init__(self, folder: epath.Path, first_step: int):
+    from tensorboardX import SummaryWriter
+
+    self._path = folder / "metrics.jsonl"
+    trim(self._path, first_step)
+    self._board = SummaryWriter(str(folder / "train"), purge_step=first_step + 1)
+
+  def write(self, step: int, values: Mapping[str, float]) -> None:
+    """Adds one row."""
+    row = {"step": step, **{name: float(value) for name, value in values.items()}}
+    with self._path.open("a") as sink:
+      sink.write(json.dumps(row) + "\n")
+    for name, value in values.items():
+      self._board.add_scalar(name, float(value), step)
+
+  def close(self) -> None:
+    """Flushes TensorBoard."""
+    self._board.close()
+
+
+def read(path: epath.Path) -> list[dict]:
+  """The rows of a `metrics.jsonl`; a last line cut short by a crash is ignored."""
+  rows = []
+  for line in path.read_text().splitlines():
+    try:
+      rows.append(json.loads(line))
+    except json.JSONDecodeError:
+      break
+  return rows
+
+
+def trim(path: epath.Path, last_step: int) -> None:
+  """Drops the rows after `last_step`, which an interrupted process left behind.
+
+  The run that continues from `last_step` writes them again, so each stands there once.
+  """
+  if path.exists():
+    kept = [json.dumps(row) + "\n" for row in read(path) if row["step"] <= last_step]
+    files.write_atomically(path, "".join(kept).encode())

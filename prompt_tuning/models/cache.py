@@ -1,0 +1,61 @@
+"""The decoder's memory between two decoding steps."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from prompt_tuning.types import Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LayerCache:
+  """Keys and values of one decoder layer, each [batch, length, num_heads, d_kv].
+
+  Attributes:
+    keys: Of the tokens decoded so far; length is the most that may be decoded.
+    values: Likewise.
+    cross_keys: Of the encoder output, computed once.
+    cross_values: Likewise.
+  """
+
+  keys: Array
+  values: Array
+  cross_keys: Array
+  cross_values: Array
+
+  @classmethod
+  def empty(cls, cross_keys: Array, cross_values: Array, max_len: int) -> "LayerCache":
+    """A cache that holds nothing of the decoder yet."""
+    batch, _, *heads = cross_keys.shape
+    blank = jnp.zeros((batch, max_len, *heads), cross_keys.dtype)
+    return cls(blank, blank, cross_keys, cross_values)
+
+  def updated(self, keys: Array, values: Array, index: Array | None) -> "LayerCache":
+    """The cache with one position written, or (`index` None) all positions given."""
+    if index is not None:
+      write = jax.lax.dynamic_update_slice_in_dim
+      keys = write(self.keys, keys, index, axis=1)
+      values = write(self.values, values, index, axis=1)
+    return dataclasses.replace(self, keys=keys, values=values)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Cache:
+  """All that a decoding step needs from the steps before it.
+
+  Attributes:
+    layers: One `LayerCache` per decoder layer.
+    cross_bias: [batch, 1, 1, input_len], hides encoder padding.
+    index: int32 scalar, tokens decoded so far.
+  """
+
+  layers: tuple[LayerCache, ...]
+  cross_bias: Array
+  index: Array
+
+  def stepped(self, layers: tuple[LayerCache, ...]) -> "Cache":
+    """The cache after one more token."""
+    return dataclasses.replace(self, layers=layers, index=self.index + 1)

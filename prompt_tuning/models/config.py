@@ -1,0 +1,104 @@
+"""The numbers that make a T5: one frozen dataclass and the published sizes."""
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class T5Config:
+  """Shape and arithmetic of a T5.
+
+  Attributes:
+    vocab_size: Rows of the embedding table; T5 rounds the vocabulary up to 128.
+    d_model: Width of the residual stream.
+    num_heads: Attention heads. num_heads * d_kv need not equal d_model.
+    d_kv: Width of one head.
+    d_ff: Hidden width of the MLP.
+    num_encoder_layers: Layers of the encoder.
+    num_decoder_layers: Layers of the decoder.
+    relative_buckets: Buckets of the relative position bias.
+    relative_max_distance: Distance in tokens from which all share the last bucket.
+    mlp_activations: ("gelu", "linear") is T5 1.1's gated MLP, ("relu",) T5 1.0's.
+    tied_logits: Logits from the embedding table (T5 1.0) or from their own matrix.
+    dropout_rate: Probability in [0, 1), used only where a dropout key is given.
+    dtype: Of activations. Weights and logits are float32.
+  """
+
+  vocab_size: int = 32128
+  d_model: int
+  num_heads: int
+  d_kv: int = 64
+  d_ff: int
+  num_encoder_layers: int
+  num_decoder_layers: int
+  relative_buckets: int = 32
+  relative_max_distance: int = 128
+  mlp_activations: tuple[str, ...] = ("gelu", "linear")
+  tied_logits: bool = False
+  dropout_rate: float = 0.0
+  dtype: str = "float32"
+
+  def __post_init__(self):
+    object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
+
+  @classmethod
+  def from_gin(cls, *files: str, bindings: tuple[str, ...] = ()) -> "T5Config":
+    """The config that gin files describe, e.g. "models/t5_1_1_base.gin"."""
+    from prompt_tuning import config
+
+    return config.query("MODEL", files, bindings)
+
+  @classmethod
+  def of_size(cls, family: str, size: str, **changes: Any) -> "T5Config":
+    """A published size, e.g. `T5Config.of_size("t5_1_1", "base")`."""
+    from prompt_tuning import checks
+
+    checks.choice("model family", family, list(SIZES))
+    checks.choice(f"{family} size", size, list(SIZES[family]))
+    return cls(**{**FAMILIES[family], **SIZES[family][size], **changes})
+
+
+def _size(d_model, num_heads, d_ff, encoder_layers, decoder_layers=None, d_kv=64):
+  return {
+    "d_model": d_model,
+    "num_heads": num_heads,
+    "d_kv": d_kv,
+    "d_ff": d_ff,
+    "num_encoder_layers": encoder_layers,
+    "num_decoder_layers": decoder_layers or encoder_layers,
+  }
+
+
+_T5_1_1 = {
+  "small": _size(512, 6, 1024, 8),
+  "base": _size(768, 12, 2048, 12),
+  "large": _size(1024, 16, 2816, 24),
+  "xl": _size(2048, 32, 5120, 24),
+  "xxl": _size(4096, 64, 10240, 24),
+}
+
+FAMILIES: dict[str, dict[str, Any]] = {
+  "t5_1_0": {"vocab_size": 32128, "mlp_activations": ("relu",), "tied_logits": True},
+  "t5_1_1": {"vocab_size": 32128},
+  "mt5": {"vocab_size": 250112},
+  "byt5": {"vocab_size": 384},
+}
+
+SIZES: dict[str, dict[str, dict[str, Any]]] = {
+  "t5_1_0": {
+    "small": _size(512, 8, 2048, 6),
+    "base": _size(768, 12, 3072, 12),
+    "large": _size(1024, 16, 4096, 24),
+    "3b": _size(1024, 32, 16384, 24, d_kv=128),
+    "11b": _size(1024, 128, 65536, 24, d_kv=128),
+  },
+  "t5_1_1": _T5_1_1,
+  "mt5": {**_T5_1_1, "80b": _size(8192, 256, 65536, 16)},
+  "byt5": {
+    "small": _size(1472, 6, 3584, 12, 4),
+    "base": _size(1536, 12, 3968, 18, 6),
+    "large": _size(1536, 16, 3840, 36, 12),
+    "xl": _size(2560, 32, 6720, 36, 12),
+    "xxl": _size(4672, 64, 12352, 36, 12),
+  },
+}

@@ -1,0 +1,126 @@
+"""The layers every T5 shares: dense, RMS norm, embedding, MLP and dropout."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from prompt_tuning.models.config import T5Config
+from prompt_tuning.models.parameters import Parameters
+from prompt_tuning.types import Array, Initializer, Shape
+
+_NORM_EPSILON = 1e-6
+
+fan_in_normal: Initializer = nnx.initializers.variance_scaling(1.0, "fan_in", "normal")
+fan_in_truncated: Initializer = nnx.initializers.variance_scaling(
+  1.0, "fan_in", "truncated_normal"
+)
+
+_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+  "gelu": lambda x: jax.nn.gelu(x, approximate=True),
+  "relu": jax.nn.relu,
+  "silu": jax.nn.silu,
+  "linear": lambda x: x,
+}
+
+
+class Dropout:
+  """Dropout for one forward pass: every call draws a new mask, or none at all.
+
+  Args:
+    rate: Probability of dropping, in [0, 1).
+    key: A PRNG key, or None for a deterministic pass.
+  """
+
+  def __init__(self, rate: float = 0.0, key: Array | None = None):
+    self._rate = rate if key is not None else 0.0
+    self._key = key
+    self._calls = 0
+
+  def __call__(self, x: Array, shared_axis: int = -2) -> Array:
+    """Drops elements of `x`; the mask is the same along `shared_axis` (T5X: length)."""
+    if self._rate == 0.0:
+      return x
+    self._calls += 1
+    shape = list(x.shape)
+    shape[shared_axis] = 1
+    keep = jax.random.bernoulli(
+      jax.random.fold_in(self._key, self._calls), 1.0 - self._rate, shape
+    )
+    return jnp.where(keep, x / (1.0 - self._rate), jnp.zeros((), x.dtype))
+
+
+class Dense(nnx.Module):
+  """A linear map without bias: [..., in] -> [..., out] in the dtype of its input."""
+
+  def __init__(
+    self, params: Parameters, shape: Shape, axes: tuple[str, str], init: Initializer
+  ):
+    self.kernel = params("kernel", shape, axes, init)
+
+  def __call__(self, x: Array) -> Array:
+    return x @ self.kernel[...].astype(x.dtype)
+
+
+class RMSNorm(nnx.Module):
+  """T5's layer norm: scale only, statistics in float32, cast before scaling."""
+
+  def __init__(self, params: Parameters, d_model: int):
+    ones = nnx.initializers.ones
+    self.scale = params("scale", (d_model,), ("embed",), ones)
+
+  def __call__(self, x: Array) -> Array:
+    x32 = x.astype(jnp.float32)
+    mean_square = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
+    normed = (x32 * jax.lax.rsqrt(mean_square + _NORM_EPSILON)).astype(x.dtype)
+    scale = self.scale[...].astype(x.dtype)
+    return normed * scale.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+class Embedding(nnx.Module):
+  """The token table [vocab, d_model], read by gather."""
+
+  def __init__(self, config: T5Config, params: Parameters):
+    self.embedding = params(
+      "embedding",
+      (config.vocab_size, config.d_model),
+      ("vocab", "embed"),
+      nnx.initializers.normal(1.0),
+    )
+
+  def __call__(self, tokens: Array, dtype: jnp.dtype) -> Array:
+    """[batch, length] int32 -> [batch, length, d_model]."""
+    return jnp.take(self.embedding[...], tokens, axis=0).astype(dtype)
+
+  def attend(self, x: Array) -> Array:
+    """Tied logits [..., vocab] in float32, divided by sqrt(d_model) (T5 1.0)."""
+    table = self.embedding[...]
+    return x.astype(jnp.float32) @ table.T / math.sqrt(table.shape[1])
+
+
+class MLP(nnx.Module):
+  """The product of one activation per input kernel, then the output kernel.
+
+  T5 1.1: gelu(x @ wi_0) * (x @ wi_1) @ wo; T5 1.0: relu(x @ wi) @ wo.
+  """
+
+  def __init__(self, config: T5Config, params: Parameters):
+    shape = (config.d_model, config.d_ff)
+    self._activations = config.mlp_activations
+    for name in self._inputs():
+      kernel = Dense(params.at(name), shape, ("embed", "mlp"), fan_in_truncated)
+      setattr(self, name, kernel)
+    self.wo = Dense(params.at("wo"), shape[::-1], ("mlp", "embed"), fan_in_truncated)
+
+  def _inputs(self) -> list[str]:
+    count = len(self._activations)
+    return ["wi"] if count == 1 else [f"wi_{i}" for i in range(count)]
+
+  def __call__(self, x: Array, dropout: Dropout) -> Array:
+    hidden = None
+    for name, activation in zip(self._inputs(), self._activations, strict=True):
+      factor = _ACTIVATIONS[activation](getattr(self, name)(x))
+      hidden = factor if hidden is None else hidden * factor
+    return self.wo(dropout(hidden))

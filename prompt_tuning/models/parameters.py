@@ -1,0 +1,69 @@
+"""Where a model gets its parameters from.
+
+A module asks for each parameter by name, shape, logical axes and initializer. What it
+gets depends on the source: an array of a checkpoint, a random draw, or a bare shape.
+So one constructor serves loading, pretraining and planning without memory.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from prompt_tuning.types import Array, FlatParams, Frozen, Initializer, Shape
+
+Source = Callable[[str, Shape, Initializer], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameters:
+  """Hands out variables under a path prefix.
+
+  Attributes:
+    source: (path, shape, initializer) -> array or `jax.ShapeDtypeStruct`.
+    kind: Type of the variables: `Frozen`, or `Tunable` where the model itself learns.
+    prefix: Path of the module that asks, ending in "/" unless empty.
+  """
+
+  source: Source
+  kind: type[nnx.Variable] = Frozen
+  prefix: str = ""
+
+  def at(self, name: str) -> "Parameters":
+    """The same source for the submodule `name`."""
+    return dataclasses.replace(self, prefix=f"{self.prefix}{name}/")
+
+  def __call__(
+    self, name: str, shape: Shape, axes: tuple[str, ...], init: Initializer
+  ) -> nnx.Variable:
+    """The variable `name`; `axes` are its logical axis names, one per dimension."""
+    return self.kind(self.source(self.prefix + name, shape, init), axes=axes)
+
+
+def shapes_only(path: str, shape: Shape, init: Initializer) -> jax.ShapeDtypeStruct:
+  """A source that allocates nothing."""
+  del path, init
+  return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def random_from(key: Array) -> Source:
+  """A source of fresh parameters; each depends on `key` and its own path only."""
+
+  def draw(path: str, shape: Shape, init: Initializer) -> Array:
+    return init(jax.random.fold_in(key, zlib.crc32(path.encode())), shape)
+
+  return draw
+
+
+def taken_from(params: FlatParams) -> Source:
+  """A source that reads a flat mapping, whose names and shapes were checked."""
+
+  def take(path: str, shape: Shape, init: Initializer) -> Array:
+    del shape, init
+    return jnp.asarray(params[path])
+
+  return take

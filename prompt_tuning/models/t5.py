@@ -1,0 +1,299 @@
+"""Plain T5: it embeds, encodes and decodes, and knows nothing of prompts.
+
+  embeddings = model.embed(inputs)                  # [batch, input_len, d_model]
+  encoded    = model.encode(embeddings, mask)       # [batch, input_len, d_model]
+  logits     = model.decode(decoder_inputs, encoded, self_mask, cross_mask)
+
+Numerics are T5X's (Raffel et al. 2020, and the 1.1 variant of Shazeer 2020): pre-norm
+residual layers, no biases, one relative position table per tower, float32 logits.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from prompt_tuning import checks, trees
+from prompt_tuning.models import parameters
+from prompt_tuning.models.attention import Attention, RelativeBias
+from prompt_tuning.models.cache import Cache, LayerCache
+from prompt_tuning.models.config import T5Config
+from prompt_tuning.models.layers import (
+  MLP,
+  Dense,
+  Dropout,
+  Embedding,
+  RMSNorm,
+  fan_in_truncated,
+)
+from prompt_tuning.models.masks import mask_bias
+from prompt_tuning.models.parameters import Parameters
+from prompt_tuning.types import Array, FlatParams, Frozen
+
+
+class EncoderLayer(nnx.Module):
+  """Self-attention and MLP."""
+
+  def __init__(self, config: T5Config, params: Parameters):
+    self.pre_attention_layer_norm = RMSNorm(
+      params.at("pre_attention_layer_norm"), config.d_model
+    )
+    self.attention = Attention(config, params.at("attention"))
+    self.pre_mlp_layer_norm = RMSNorm(params.at("pre_mlp_layer_norm"), config.d_model)
+    self.mlp = MLP(config, params.at("mlp"))
+
+  def __call__(self, x: Array, bias: Array, dropout: Dropout) -> Array:
+    normed = self.pre_attention_layer_norm(x)
+    keys, values = self.attention.keys_values(normed)
+    x = x + dropout(self.attention(normed, keys, values, bias, dropout))
+    return x + dropout(self.mlp(self.pre_mlp_layer_norm(x), dropout))
+
+
+class Encoder(nnx.Module):
+  """A tower of encoder layers with one position table and a final norm."""
+
+  def __init__(self, config: T5Config, params: Parameters):
+    self._num_layers = config.num_encoder_layers
+    self.relpos_bias = RelativeBias(config, params.at("relpos_bias"), True)
+    for i in range(self._num_layers):
+      setattr(self, f"layers_{i}", EncoderLayer(config, params.at(f"layers_{i}")))
+    self.encoder_norm = RMSNorm(params.at("encoder_norm"), config.d_model)
+
+  def __call__(self, x: Array, mask: Array, dropout: Dropout) -> Array:
+    length = x.shape[1]
+    bias = self.relpos_bias(length, length, x.dtype) + mask_bias(mask, x.dtype)
+    x = dropout(x)
+    for i in range(self._num_layers):
+      x = getattr(self, f"layers_{i}")(x, bias, dropout)
+    return dropout(self.encoder_norm(x))
+
+
+class DecoderLayer(nnx.Module):
+  """Self-attention, cross-attention and MLP."""
+
+  def __init__(self, config: T5Config, params: Parameters):
+    self.pre_self_attention_layer_norm = RMSNorm(
+      params.at("pre_self_attention_layer_norm"), config.d_model
+    )
+    self.self_attention = Attention(config, params.at("self_attention"))
+    self.pre_cross_attention_layer_norm = RMSNorm(
+      params.at("pre_cross_attention_layer_norm"), config.d_model
+    )
+    self.encoder_decoder_attention = Attention(
+      config, params.at("encoder_decoder_attention")
+    )
+    self.pre_mlp_layer_norm = RMSNorm(params.at("pre_mlp_layer_norm"), config.d_model)
+    self.mlp = MLP(config, params.at("mlp"))
+
+  def __call__(
+    self,
+    x: Array,
+    cache: LayerCache,
+    index: Array | None,
+    biases: tuple[Array, Array],
+    dropout: Dropout,
+  ) -> tuple[Array, LayerCache]:
+    """One layer over all positions (`index` None) or over the one at `index`."""
+    self_bias, cross_bias = biases
+    normed = self.pre_self_attention_layer_norm(x)
+    cache = cache.updated(*self.self_attention.keys_values(normed), index)
+    x = x + dropout(
+      self.self_attention(normed, cache.keys, cache.values, self_bias, dropout)
+    )
+    normed = self.pre_cross_attention_layer_norm(x)
+    x = x + dropout(
+      self.encoder_decoder_attention(
+        normed, cache.cross_keys, cache.cross_values, cross_bias, dropout
+      )
+    )
+    return x + dropout(self.mlp(self.pre_mlp_layer_norm(x), dropout)), cache
+
+
+class Decoder(nnx.Module):
+  """A tower of decoder layers with one position table, a final norm and logits."""
+
+  def __init__(self, config: T5Config, params: Parameters):
+    self._num_layers = config.num_decoder_layers
+    self.relpos_bias = RelativeBias(config, params.at("relpos_bias"), False)
+    for i in range(self._num_layers):
+      setattr(self, f"layers_{i}", DecoderLayer(config, params.at(f"layers_{i}")))
+    self.decoder_norm = RMSNorm(params.at("decoder_norm"), config.d_model)
+    if not config.tied_logits:
+      self.logits_dense = Dense(
+        params.at("logits_dense"),
+        (config.d_model, config.vocab_size),
+        ("embed", "vocab"),
+        fan_in_truncated,
+      )
+
+  def _layers(self) -> list[DecoderLayer]:
+    return [getattr(self, f"layers_{i}") for i in range(self._num_layers)]
+
+  def start(self, encoded: Array, max_len: int) -> tuple[LayerCache, ...]:
+    """Empty caches of `max_len` positions that hold the encoder's keys and values."""
+    return tuple(
+      LayerCache.empty(*layer.encoder_decoder_attention.keys_values(encoded), max_len)
+      for layer in self._layers()
+    )
+
+  def __call__(
+    self,
+    x: Array,
+    caches: tuple[LayerCache, ...],
+    index: Array | None,
+    biases: tuple[Array, Array],
+    dropout: Dropout,
+  ) -> tuple[Array, tuple[LayerCache, ...]]:
+    x, updated = dropout(x), []
+    for layer, cache in zip(self._layers(), caches, strict=True):
+      x, cache = layer(x, cache, index, biases, dropout)
+      updated.append(cache)
+    return dropout(self.decoder_norm(x)), tuple(updated)
+
+
+class T5(nnx.Module):
+  """An encoder-decoder whose weights come from a flat mapping of T5X paths.
+
+  Args:
+    config: The shape.
+    params: {"encoder/layers_0/attention/query/kernel": array, ...}; exactly the
+      model's names and shapes.
+
+  Raises:
+    InputError: A name is missing or unexpected, or a shape differs.
+  """
+
+  def __init__(self, config: T5Config, params: FlatParams | Parameters):
+    if not isinstance(params, Parameters):
+      _check(config, params)
+      params = Parameters(parameters.taken_from(params))
+    self.config = config
+    self.token_embedder = Embedding(config, params.at("token_embedder"))
+    self.encoder = Encoder(config, params.at("encoder"))
+    self.decoder = Decoder(config, params.at("decoder"))
+
+  @classmethod
+  def abstract(cls, config: T5Config) -> "T5":
+    """The model with shapes in place of arrays; allocates nothing."""
+    return cls(config, Parameters(parameters.shapes_only))
+
+  @classmethod
+  def random(cls, config: T5Config, key: Array, kind: Any = Frozen) -> "T5":
+    """A freshly initialized model, each weight drawn as T5 1.1 does."""
+    return cls(config, Parameters(parameters.random_from(key), kind))
+
+  @property
+  def dtype(self) -> jnp.dtype:
+    """The dtype of activations."""
+    return jnp.dtype(self.config.dtype)
+
+  def dropout(self, key: Array | None) -> Dropout:
+    """Dropout at the configured rate, or none without a key."""
+    return Dropout(self.config.dropout_rate, key)
+
+  def embed(self, tokens: Array) -> Array:
+    """[batch, length] int32 -> [batch, length, d_model] in the activation dtype."""
+    return self.token_embedder(tokens, self.dtype)
+
+  def encode(
+    self, embeddings: Array, mask: Array, dropout: Dropout | None = None
+  ) -> Array:
+    """Runs the encoder.
+
+    Args:
+      embeddings: [batch, length, d_model].
+      mask: [batch, 1, length, length] bool, True where a query may see a key.
+      dropout: None for a deterministic pass.
+
+    Returns:
+      [batch, length, d_model]; positions that are padding hold no meaning.
+    """
+    return self.encoder(embeddings.astype(self.dtype), mask, dropout or Dropout())
+
+  def decode(
+    self,
+    decoder_input_tokens: Array,
+    encoded: Array,
+    self_mask: Array,
+    cross_mask: Array,
+    dropout: Dropout | None = None,
+  ) -> Array:
+    """Logits at every target position (teacher forcing).
+
+    Args:
+      decoder_input_tokens: [batch, target_len] int32, targets shifted right.
+      encoded: [batch, input_len, d_model], from `encode`.
+      self_mask: [batch, 1, target_len, target_len] bool.
+      cross_mask: [batch, 1, target_len, input_len] bool.
+      dropout: None for a deterministic pass.
+
+    Returns:
+      [batch, target_len, vocab] float32.
+    """
+    length = decoder_input_tokens.shape[1]
+    biases = (
+      self.decoder.relpos_bias(length, length, self.dtype)
+      + mask_bias(self_mask, self.dtype),
+      mask_bias(cross_mask, self.dtype),
+    )
+    caches = self.decoder.start(encoded, 0)
+    x = self.embed(decoder_input_tokens)
+    x, _ = self.decoder(x, caches, None, biases, dropout or Dropout())
+    return self._logits(x)
+
+  def start_cache(self, encoded: Array, encoder_valid: Array, max_len: int) -> Cache:
+    """A cache for `decode_step`, with the encoder's keys and values computed once.
+
+    Args:
+      encoded: [batch, input_len, d_model].
+      encoder_valid: [batch, input_len] bool, False at padding.
+      max_len: Most tokens that will be decoded.
+    """
+    return Cache(
+      layers=self.decoder.start(encoded, max_len),
+      cross_bias=mask_bias(encoder_valid[:, None, None, :], self.dtype),
+      index=jnp.zeros((), jnp.int32),
+    )
+
+  def decode_step(self, tokens: Array, cache: Cache) -> tuple[Array, Cache]:
+    """Logits after one more token.
+
+    Args:
+      tokens: [batch] int32, the last token of each row (0 to begin).
+      cache: From `start_cache` or the previous step.
+
+    Returns:
+      [batch, vocab] float32 and the cache for the next step.
+    """
+    max_len = cache.layers[0].keys.shape[1]
+    seen = jnp.arange(max_len) <= cache.index
+    positions = self.decoder.relpos_bias(max_len, max_len, self.dtype)
+    row = jax.lax.dynamic_slice_in_dim(positions, cache.index, 1, axis=2)
+    biases = (row + mask_bias(seen[None, None, None], self.dtype), cache.cross_bias)
+    x, layers = self.decoder(
+      self.embed(tokens[:, None]), cache.layers, cache.index, biases, Dropout()
+    )
+    return self._logits(x)[:, 0], cache.stepped(layers)
+
+  def _logits(self, x: Array) -> Array:
+    if self.config.tied_logits:
+      return self.token_embedder.attend(x)
+    return self.decoder.logits_dense(x.astype(jnp.float32))
+
+
+def _check(config: T5Config, params: FlatParams) -> None:
+  expected = trees.flat_variables(T5.abstract(config))
+  checks.names(
+    "the checkpoint",
+    expected.keys() - params.keys(),
+    params.keys() - expected.keys(),
+    "choose the model config that the checkpoint was made with",
+  )
+  for path, variable in expected.items():
+    checks.shape(
+      path,
+      params[path].shape,
+      variable.get_value().shape,
+      "choose the model config that the checkpoint was made with",
+    )

@@ -1,0 +1,61 @@
+"""How a long job shows that it moves: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Mapping
+
+from tqdm import tqdm
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+  """Progress over steps, on stderr.
+
+  Args:
+    what: Word in front, e.g. "train".
+    total: Steps in all.
+    done: Steps done before this process began.
+    rows: Examples per step, for examples/s; 0 to leave that out.
+  """
+
+  def __init__(self, what: str, total: int, done: int = 0, rows: int = 0):
+    self._what, self._total, self._rows = what, total, rows
+    self._first = self._step = done
+    self._began = self._shown = time.monotonic()
+    self._bar = None
+    if sys.stderr.isatty():
+      self._bar = tqdm(total=total, initial=done, desc=what, file=sys.stderr)
+
+  def update(self, step: int, values: Mapping[str, float] | None = None) -> None:
+    """Says that `step` steps are done; `values` are shown beside it."""
+    text = {name: f"{value:.4g}" for name, value in (values or {}).items()}
+    elapsed = time.monotonic() - self._began
+    rate = (step - self._first) / elapsed if elapsed else 0.0
+    if self._rows:
+      text["examples/s"] = f"{rate * self._rows:.1f}"
+    if self._bar is not None:
+      self._bar.set_postfix(text, refresh=False)
+      self._bar.update(step - self._step)
+    elif (
+      step >= self._total or time.monotonic() - self._shown >= _SECONDS_BETWEEN_LINES
+    ):
+      self._shown = time.monotonic()
+      left = (self._total - step) / rate if rate else 0.0
+      shown = " ".join(f"{name}={value}" for name, value in text.items())
+      print(
+        f"{self._what} {step}/{self._total} {shown} left={_clock(left)}",
+        file=sys.stderr,
+        flush=True,
+      )
+    self._step = step
+
+  def close(self) -> None:
+    """Ends the bar."""
+    if self._bar is not None:
+      self._bar.close()
+
+
+def _clock(seconds: float) -> str:
+  minutes, seconds = divmod(int(seconds), 60)
+  return f"{minutes:d}:{seconds:02d}"

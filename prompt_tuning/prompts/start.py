@@ -1,0 +1,138 @@
+"""How the prompts of a run start: what `configs/prompts/*.gin` choose from.
+
+Each class is a choice as data; `initializer` turns it into an initializer once the
+embedding table and the vocabulary of the run are at hand. They are given as functions,
+so that neither is read unless the choice needs it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import jax
+import numpy as np
+
+from prompt_tuning import checks
+from prompt_tuning.prompts import initializers
+from prompt_tuning.types import Array, ArrayLike, Initializer
+
+MAX_LENGTH = 4096  # of a prompt; longer is a mistake
+
+Table = Callable[[], ArrayLike]
+LoadVocabulary = Callable[[], initializers.Vocabulary]
+
+
+class Start(Protocol):
+  """A way to start a prompt."""
+
+  def initializer(self, table: Table, vocabulary: LoadVocabulary) -> Initializer:
+    """The initializer, given the model's embedding table and vocabulary."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RandomUniform:
+  """Uniform on [0, scale)."""
+
+  scale: float = 0.5
+
+  def initializer(self, table: Table, vocabulary: LoadVocabulary) -> Initializer:
+    """See `Start`."""
+    return initializers.random_uniform(self.scale)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SampledVocab:
+  """Embeddings of random tokens among the `population_size` most frequent ones."""
+
+  population_size: int | None = 5000
+  embedding_file: str | None = None
+
+  def initializer(self, table: Table, vocabulary: LoadVocabulary) -> Initializer:
+    """See `Start`."""
+    embeddings = _table(table, self.embedding_file)
+    population = self.population_size and min(self.population_size, embeddings.shape[0])
+    return initializers.from_sample_of_embeddings(embeddings, population)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassLabels:
+  """One label word per position, the rest as `fallback` starts."""
+
+  labels: Sequence[str]
+  fallback: Start = SampledVocab()
+  embedding_file: str | None = None
+
+  def initializer(self, table: Table, vocabulary: LoadVocabulary) -> Initializer:
+    """See `Start`."""
+    return initializers.from_embedded_list(
+      _table(table, self.embedding_file),
+      vocabulary(),
+      self.labels,
+      self.fallback.initializer(table, vocabulary),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Text:
+  """One piece of a text per position, the rest as `fallback` starts."""
+
+  text: str
+  fallback: Start = SampledVocab()
+  embedding_file: str | None = None
+
+  def initializer(self, table: Table, vocabulary: LoadVocabulary) -> Initializer:
+    """See `Start`."""
+    return initializers.from_embedded_string(
+      _table(table, self.embedding_file),
+      vocabulary(),
+      self.text,
+      self.fallback.initializer(table, vocabulary),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FromFile:
+  """A trained prompt, read by `load` (bound to `load_prompt` by the run)."""
+
+  path: str
+  load: Callable[[str], ArrayLike]
+
+  def initializer(self, table: Table, vocabulary: LoadVocabulary) -> Initializer:
+    """See `Start`."""
+    return initializers.from_array(self.load(self.path))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prompt:
+  """The prompts of a run.
+
+  Attributes:
+    length: Virtual tokens per prompt, 1 to `MAX_LENGTH`.
+    start: How they start.
+    num_prompts: Prompts in the bank.
+  """
+
+  length: int = 100
+  start: Start = SampledVocab()
+  num_prompts: int = 1
+
+  def __post_init__(self):
+    if not 1 <= self.length <= MAX_LENGTH:
+      raise checks.InputError(
+        f"PROMPT_LENGTH is {self.length}, expected 1 to {MAX_LENGTH} tokens; the paper "
+        "uses 5 to 150"
+      )
+
+  def initialize(
+    self, key: Array, d_model: int, table: Table, vocabulary: LoadVocabulary
+  ) -> Array:
+    """The bank before training: [num_prompts, length, d_model] float32."""
+    start = self.start.initializer(table, vocabulary)
+    keys = jax.random.split(key, self.num_prompts)
+    return jax.numpy.stack([start(each, (self.length, d_model)) for each in keys])
+
+
+def _table(table: Table, embedding_file: str | None) -> ArrayLike:
+  if embedding_file is None:
+    return table()
+  return np.load(embedding_file, allow_pickle=False)

@@ -1,0 +1,434 @@
+"""Training: a prompt for a frozen model, evaluated, saved and resumable.
+
+  MODEL_DIR/
+    config.gin  model-info.txt             what ran
+    metrics.jsonl  train/                  numbers of the run, and for TensorBoard
+    inference_eval/<task>-metrics.jsonl    seqio's metrics, with predictions beside them
+    run_state/                             to continue after an interruption
+    numpy_checkpoints/                     the prompt at every save
+    prompt.safetensors  summary.json       the best prompt, and how good it is
+"""
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from prompt_tuning import __version__, assembly, checks, files, metrics_log, partitioning
+from prompt_tuning import prediction as predictions
+from prompt_tuning import summary as summaries
+from prompt_tuning import trees
+from prompt_tuning.checkpoints import prompt_files, run_state
+from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
+from prompt_tuning.data.dataset_config import DatasetConfig
+from prompt_tuning.data.vocabularies import SentencePiece
+from prompt_tuning.models.config import T5Config
+from prompt_tuning.partitioning import Partitioner
+from prompt_tuning.progress import Progress
+from prompt_tuning.prompts import bank
+from prompt_tuning.prompts.prompted import PromptedT5, t5x_path
+from prompt_tuning.prompts.start import Prompt
+from prompt_tuning.training import state as states
+from prompt_tuning.training import steps
+from prompt_tuning.training.adafactor import Adafactor
+from prompt_tuning.training.losses import Loss
+from prompt_tuning.training.schedules import Schedule
+from prompt_tuning.training.trainer import Trainer
+
+_BANK = "bank/prompts"  # path of the bank among the tunable variables
+_SAMPLES = 5  # predictions shown at the end
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+  """One training run.
+
+  Attributes:
+    model: Shape of the frozen model.
+    vocabulary: Its vocabulary.
+    checkpoint: Its weights.
+    prompt: What is learned, and how it starts.
+    optimizer: Adafactor.
+    learning_rate_fn: Learning rate by step.
+    loss: What is minimized.
+    trainer: How long, how often.
+    partitioner: Which devices.
+    prediction: How the model answers in evaluations.
+    train_dataset: What is learned from.
+    eval_dataset: What decides which prompt is best; None to keep the last.
+    test_split: Split of `eval_dataset` that the final summary reports; None for its own.
+    model_dir: Where everything is written.
+  """
+
+  model: T5Config
+  vocabulary: SentencePiece
+  checkpoint: RestoreCheckpointConfig
+  prompt: Prompt
+  optimizer: Adafactor
+  learning_rate_fn: Schedule
+  loss: Loss = Loss()
+  trainer: Trainer
+  partitioner: Partitioner = Partitioner()
+  prediction: predictions.Prediction = predictions.Prediction()
+  train_dataset: DatasetConfig
+  eval_dataset: DatasetConfig | None = None
+  test_split: str | None = None
+  model_dir: str
+
+  def check(self) -> None:
+    """Raises `InputError` for settings that contradict each other."""
+    self.partitioner.check()
+    steps.check_microbatches(
+      self.train_dataset.batch_size, self.trainer.num_microbatches
+    )
+
+  def identity(self, base: assembly.Base) -> dict[str, str]:
+    """What must not change between an interruption and a resume."""
+    dataset = self.train_dataset
+    return {
+      "base checkpoint": base.fingerprint,
+      "task": dataset.mixture_or_task_name,
+      "task feature lengths": json.dumps(dict(dataset.task_feature_lengths or {})),
+      "batch size": str(dataset.batch_size),
+      "data seed": str(dataset.seed),
+      "prompt": repr(self.prompt),
+      "optimizer": repr(self.optimizer),
+      "learning rate": repr(self.learning_rate_fn),
+      "loss": repr(self.loss),
+      "microbatches": str(self.trainer.num_microbatches or 1),
+      "random seed": str(self.trainer.random_seed),
+      "dropout rate": str(self.model.dropout_rate),
+      "activation dtype": self.model.dtype,
+    }
+
+
+@dataclasses.dataclass
+class Memory:
+  """What the loop remembers between steps; it travels with the run state.
+
+  Attributes:
+    identity: See `TrainConfig.identity`.
+    first_step: Where the run began.
+    best_step: Step of the best prompt, or None before the first evaluation.
+    best_score: Its score.
+    best_metrics: Its metrics by task.
+    worse: Evaluations since then.
+    stopped: Whether patience ran out.
+  """
+
+  identity: dict[str, str]
+  first_step: int
+  best_step: int | None = None
+  best_score: float = float("-inf")
+  best_metrics: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+  worse: int = 0
+  stopped: bool = False
+
+
+def train(config: TrainConfig) -> dict[str, Any]:
+  """Runs to the end, from wherever an earlier process was interrupted.
+
+  Returns:
+    The summary, as written to `summary.json`.
+
+  Raises:
+    InputError: Something given cannot be used, or the loss became NaN.
+  """
+  config.check()
+  folder = files.output_folder(config.model_dir, "MODEL_DIR")
+  base = assembly.load_base(config.model, config.checkpoint)
+  run = _Run(config, base, folder)
+  run.loop()
+  return run.finish()
+
+
+class _Run:
+  """The objects of a run: built by the constructor, moved by `loop`."""
+
+  def __init__(self, config: TrainConfig, base: assembly.Base, folder: epath.Path):
+    self.config, self.base, self.folder = config, base, folder
+    trainer, dataset = config.trainer, config.train_dataset
+    key_prompt, key_train = jax.random.split(jax.random.key(trainer.random_seed))
+    model = assembly.with_prompt(base, config.prompt, config.vocabulary, key_prompt)
+    _data().tasks.find(dataset, config.vocabulary)  # fails here rather than later
+    self.first, self.last = trainer.steps(base.step)
+    self.split = states.Split.of(model)
+    self.mesh = config.partitioner.mesh(dataset.batch_size)
+    self.frozen = partitioning.replicate(self.split.frozen, self.mesh)
+    optimizer = states.over_bank(
+      config.optimizer.transformation(config.learning_rate_fn, self.first)
+    )
+    state = states.create(self.split, optimizer, key_train, self.first)
+    self.memory = Memory(config.identity(base), self.first)
+    self.state = partitioning.replicate(self._resumed(state), self.mesh)
+    self.step_fn = steps.train_step(
+      self.split, optimizer, config.loss, trainer.num_microbatches
+    )
+    (folder / "model-info.txt").write_text(trees.describe(model, t5x_path) + "\n")
+    self.evaluation = self._evaluation(config.eval_dataset)
+    self.answers = predictions.answers(
+      self.split, self.frozen, config.prediction, config.vocabulary, self.mesh
+    )
+    self.eval_step = steps.eval_step(self.split, config.loss)
+
+  def _resumed(self, state: states.TrainState) -> states.TrainState:
+    """The state an interrupted process left, or `state` where there is none."""
+    saved = run_state.steps(self.folder)
+    if not saved:
+      return state
+    found, memory = run_state.load(self.folder, saved[-1], state)
+    differing = [
+      f"  {name}: {memory['identity'].get(name)} before, {value} now"
+      for name, value in self.memory.identity.items()
+      if memory["identity"].get(name) != value
+    ]
+    if differing:
+      raise checks.InputError(
+        f"{self.folder} holds a run with other settings, expected the same to continue "
+        "it; restore them or choose another MODEL_DIR\n" + "\n".join(differing)
+      )
+    self.memory = Memory(**memory)
+    _log(f"continuing {self.folder} at step {int(found.step)}")
+    return found
+
+  def _evaluation(self, dataset: DatasetConfig | None, log: bool = True) -> Any:
+    if dataset is None:
+      return None
+    data = _data()
+    provider = data.tasks.find(dataset, self.config.vocabulary)
+    log_dir = str(self.folder / "inference_eval") if log else None
+    return data.evaluation.Evaluation(dataset, provider, log_dir)
+
+  def _batches(self, done: int) -> Iterator[dict[str, np.ndarray]]:
+    data, dataset = _data(), self.config.train_dataset
+    provider = data.tasks.find(dataset, self.config.vocabulary)
+    return data.batches.training_batches(dataset, provider, done - self.first)
+
+  def loop(self) -> None:
+    """Trains until the last step, or until patience runs out."""
+    trainer, done = self.config.trainer, int(self.state.step)
+    if done >= self.last or self.memory.stopped:
+      return
+    for path in (self.folder / "inference_eval").glob("*-metrics.jsonl"):
+      metrics_log.trim(path, done)
+    log = metrics_log.MetricsLog(self.folder, done)
+    rows = self.config.train_dataset.batch_size
+    bar = Progress("train", self.last - self.first, done - self.first, rows)
+    batches, sums = self._batches(done), []
+    while done < self.last and not self.memory.stopped:
+      batch = partitioning.shard_batch(next(batches), self.mesh)
+      self.state, step_sums = self.step_fn(self.state, self.frozen, batch)
+      sums.append(step_sums)
+      done += 1
+      count, final = done - self.first, done == self.last
+      if count % trainer.stats_period == 0 or final:
+        values = self._stats(sums, done)
+        log.write(done, values)
+        bar.update(count, {k: values[k] for k in ("loss", "accuracy")})
+        sums = []
+      evaluate = count % trainer.eval_period == 0 or final
+      if evaluate or count % trainer.save_period == 0:
+        self._check_finite(done)
+      if evaluate:
+        log.write(done, self._evaluate(done))
+      if evaluate or count % trainer.save_period == 0:
+        self._save(done)
+    log.close()
+    bar.close()
+
+  def _stats(self, sums: list[steps.Sums], done: int) -> dict[str, float]:
+    fetched = jax.device_get(sums)
+    total = {name: float(sum(row[name] for row in fetched)) for name in fetched[0]}
+    values = steps.metrics(total, len(fetched))
+    if not np.isfinite(values["loss"]):
+      raise self._not_finite(done)
+    rate = float(self.config.learning_rate_fn(done - 1))
+    return {**values, "learning_rate": rate}
+
+  def _check_finite(self, done: int) -> None:
+    if not np.isfinite(jax.device_get(self.state.params[_BANK])).all():
+      raise self._not_finite(done)
+
+  def _not_finite(self, done: int) -> checks.InputError:
+    saved = run_state.steps(self.folder)
+    kept = f"the state of step {saved[-1]}" if saved else "nothing yet"
+    return checks.InputError(
+      f"the loss or the prompt is not a number by step {done}, expected finite values; "
+      f"lower the learning rate or set ACTIVATION_DTYPE='float32' ({kept} is kept)"
+    )
+
+  def _evaluate(self, done: int) -> dict[str, float]:
+    """Evaluates the prompt, keeps it if it is the best, and returns the numbers."""
+    if self.evaluation is None:
+      self._keep_best(done, 0.0, {})
+      return {}
+    params = self.state.params
+    found, _ = self.evaluation.run(
+      lambda batch: self.answers.predict(params, batch),
+      lambda batch: self.answers.score(params, batch),
+      done,
+    )
+    score = overall(found, self.config.trainer.metric)
+    if score > self.memory.best_score:
+      self._keep_best(done, score, found)
+    else:
+      self.memory.worse += 1
+      patience = self.config.trainer.patience
+      self.memory.stopped = patience is not None and self.memory.worse >= patience
+    _log(f"step {done}: {json.dumps(found)} best {self.memory.best_score:.2f}")
+    flat = {f"eval/{t}/{m}": v for t, row in found.items() for m, v in row.items()}
+    return {**flat, **self._teacher_forced()}
+
+  def _teacher_forced(self) -> dict[str, float]:
+    batches = self.evaluation.teacher_forced(self.config.trainer.eval_steps)
+    if not batches:
+      return {}
+    sums = [
+      self.eval_step(
+        self.state.params, self.frozen, partitioning.shard_batch(b, self.mesh)
+      )
+      for b in batches
+    ]
+    fetched = jax.device_get(sums)
+    total = {name: float(sum(row[name] for row in fetched)) for name in fetched[0]}
+    values = steps.metrics(total, len(fetched))
+    return {f"training_eval/{name}": value for name, value in values.items()}
+
+  def _keep_best(self, done: int, score: float, found: dict) -> None:
+    self.memory.best_step, self.memory.best_score = done, score
+    self.memory.best_metrics, self.memory.worse = found, 0
+    metadata = {
+      "base_fingerprint": self.base.fingerprint,
+      "task": self.config.train_dataset.mixture_or_task_name,
+      "step": done,
+      "score": score,
+      "metrics": found,
+      "tokenizer": self.config.vocabulary.sentencepiece_model_file,
+      "library_version": __version__,
+    }
+    prompt_files.save_prompt(
+      str(self.folder / "prompt.safetensors"), self._prompt(), metadata
+    )
+
+  def _prompt(self) -> np.ndarray:
+    """The bank; without its first axis where it holds one prompt."""
+    prompts = jax.device_get(self.state.params[_BANK])
+    return prompts[0] if prompts.shape[0] == 1 else prompts
+
+  def _save(self, done: int) -> None:
+    prompt_files.save_step(self.folder, done, bank.PATH, self._prompt())
+    run_state.save(self.folder, done, self.state, dataclasses.asdict(self.memory))
+
+  def finish(self) -> dict[str, Any]:
+    """Compares the best prompt with the untuned model and the majority class."""
+    best = prompt_files.load_prompt(str(self.folder / "prompt.safetensors"))
+    summary: dict[str, Any] = {
+      "best_step": self.memory.best_step,
+      "score": self.memory.best_score,
+      "metrics": self.memory.best_metrics,
+      "prompt": str(self.folder / "prompt.safetensors"),
+    }
+    config = self.config
+    dataset = config.eval_dataset
+    if dataset is not None:
+      dataset = dataclasses.replace(dataset, split=config.test_split or dataset.split)
+      evaluation = self._evaluation(dataset, log=False)
+      array = best.reshape(self.state.params[_BANK].shape)
+      summary["split"] = dataset.split
+      summary["tasks"] = self._compared(evaluation, {_BANK: array})
+    (self.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    return summary
+
+  def _compared(self, evaluation: Any, params: dict) -> dict[str, Any]:
+    untuned = states.Split.of(PromptedT5(self.base.model))
+    untuned_frozen = partitioning.replicate(untuned.frozen, self.mesh)
+    plain = predictions.answers(
+      untuned,
+      untuned_frozen,
+      self.config.prediction,
+      self.config.vocabulary,
+      self.mesh,
+    )
+    results = {}
+    for name, answers, values in (("untuned", plain, {}), ("prompt", self.answers, params)):
+      results[name] = evaluation.run(
+        lambda batch, a=answers, v=values: a.predict(v, batch),
+        lambda batch, a=answers, v=values: a.score(v, batch),
+        self.memory.best_step,
+      )
+    compared = {}
+    for task in evaluation.task_names:
+      examples = evaluation.examples(task)
+      word, share = evaluation.majority(task)
+      tuned = results["prompt"][1].get(task, [])
+      compared[task] = {
+        "examples": len(examples),
+        "majority": {"target": word, "accuracy": share},
+        "untuned": results["untuned"][0][task],
+        "prompt": results["prompt"][0][task],
+        "samples": summaries.samples(examples[:_SAMPLES], tuned),
+      }
+    return compared
+
+
+def overall(found: dict[str, dict[str, float]], metric: str | None) -> float:
+  """One number for an evaluation: a named metric, or the mean of all.
+
+  Raises:
+    InputError: There is no metric of that name.
+  """
+  values = {f"{t}/{m}": v for t, row in found.items() for m, v in row.items()}
+  if metric is not None:
+    checks.choice("metric", metric, list(values))
+    return values[metric]
+  return float(np.mean(list(values.values()))) if values else 0.0
+
+
+def report(summary: dict[str, Any]) -> str:
+  """The summary as a person reads it."""
+  lines = []
+  for task, found in summary.get("tasks", {}).items():
+    rows = [
+      (f"majority ({found['majority']['target']})", {"accuracy": found["majority"]["accuracy"]}),
+      ("untuned model", found["untuned"]),
+      (f"prompt, step {summary['best_step']}", found["prompt"]),
+    ]
+    count = found["examples"]
+    lines += [
+      f"\n{task}, {summary['split']} split, {count} examples (95 % interval)",
+      summaries.table(rows, count),
+      "\nSome predictions (+ right, - wrong)",
+      found["samples"],
+    ]
+  lines.append(f"\nThe prompt is in {summary['prompt']}")
+  return "\n".join(lines)
+
+
+def _data() -> Any:
+  """The data room, imported when a run needs it: it brings in TensorFlow."""
+  from prompt_tuning.data import batches, evaluation, tasks
+
+  return _Data(batches, evaluation, tasks)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Data:
+  batches: Any
+  evaluation: Any
+  tasks: Any
+
+
+def _log(text: str) -> None:
+  print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+  from prompt_tuning.cli.main import main
+
+  sys.exit(main(["train", *sys.argv[1:]]))

@@ -1,0 +1,127 @@
+"""One update and one teacher-forced evaluation, as pure functions."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from prompt_tuning import checks
+from prompt_tuning.training.losses import Loss
+from prompt_tuning.training.state import Split, TrainState
+from prompt_tuning.types import Array
+
+Batch = dict[str, Array]
+Sums = dict[str, Array]  # float32 scalars that add up over microbatches and steps
+
+
+def apply(model: nnx.Module, batch: Batch, dropout_key: Array | None) -> Array:
+  """Logits of a batch with T5X's feature names."""
+  return model.logits(
+    batch["encoder_input_tokens"],
+    batch["decoder_input_tokens"],
+    batch["decoder_target_tokens"],
+    batch.get("prompt_ids"),
+    dropout_key,
+  )
+
+
+def loss_and_sums(
+  model: nnx.Module, batch: Batch, loss: Loss, dropout_key: Array | None
+) -> tuple[Array, Sums]:
+  """The scalar loss of a batch, and the sums that its metrics are made of."""
+  logits = apply(model, batch, dropout_key)
+  targets, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
+  token_loss, token_z_loss = loss(
+    logits, targets, weights, batch.get("decoder_segment_ids")
+  )
+  weights = weights.astype(jnp.float32)
+  right = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
+  total = jnp.sum(token_loss)
+  sums = {
+    "loss": total,
+    "z_loss": jnp.sum(token_z_loss),
+    "right": jnp.sum(right * weights),
+    "tokens": jnp.sum(weights),
+  }
+  return total, sums
+
+
+def train_step(
+  split: Split,
+  optimizer: optax.GradientTransformation,
+  loss: Loss,
+  num_microbatches: int | None = None,
+) -> Callable[[TrainState, nnx.State, Batch], tuple[TrainState, Sums]]:
+  """A jitted function (state, frozen, batch) -> (state, sums); `state` is donated.
+
+  Only tunable variables are differentiated. With microbatches the rows are taken in
+  order, gradients are summed (as T5X does), and the buffers that accumulate them are
+  no larger than the tunable variables.
+  """
+
+  def gradients(params, frozen, batch, key):
+    def objective(params):
+      return loss_and_sums(split.merge(params, frozen), batch, loss, key)
+
+    return jax.grad(objective, has_aux=True)(params)
+
+  def accumulated(params, frozen, batch, key):
+    parts = jax.tree.map(
+      lambda x: x.reshape(num_microbatches, -1, *x.shape[1:]), batch
+    )
+    keys = jax.random.split(key, num_microbatches)
+
+    def add(total, part):
+      return jax.tree.map(jnp.add, total, gradients(params, frozen, *part)), None
+
+    first = jax.tree.map(lambda x: x[0], (parts, keys))
+    shapes = jax.eval_shape(gradients, params, frozen, *first)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.scan(add, zeros, (parts, keys))[0]
+
+  def step(state: TrainState, frozen: nnx.State, batch: Batch):
+    key = jax.random.fold_in(state.key, state.step)
+    compute = accumulated if (num_microbatches or 1) > 1 else gradients
+    grads, sums = compute(state.params, frozen, batch, key)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    state = dataclasses.replace(
+      state, step=state.step + 1, params=params, opt_state=opt_state
+    )
+    return state, sums
+
+  return jax.jit(step, donate_argnums=0)
+
+
+def check_microbatches(batch_size: int, num_microbatches: int | None) -> None:
+  """Raises `InputError` unless the batch divides into the microbatches."""
+  if num_microbatches and batch_size % num_microbatches:
+    raise checks.InputError(
+      f"BATCH_SIZE {batch_size} does not divide into {num_microbatches} microbatches; "
+      "choose a divisor of BATCH_SIZE for trainer.Trainer.num_microbatches"
+    )
+
+
+def eval_step(split: Split, loss: Loss) -> Callable[[dict, nnx.State, Batch], Sums]:
+  """A jitted function (params, frozen, batch) -> sums, without dropout."""
+
+  @jax.jit
+  def step(params: dict[str, Array], frozen: nnx.State, batch: Batch) -> Sums:
+    return loss_and_sums(split.merge(params, frozen), batch, loss, None)[1]
+
+  return step
+
+
+def metrics(sums: dict[str, float], steps: int) -> dict[str, float]:
+  """T5X's training metrics from sums over `steps` steps, on the host."""
+  tokens = max(sums["tokens"], 1.0)
+  return {
+    "loss": sums["loss"] / steps,
+    "z_loss": sums["z_loss"] / steps,
+    "cross_ent_loss": (sums["loss"] - sums["z_loss"]) / steps,
+    "loss_per_nonpadding_target_token": sums["loss"] / tokens,
+    "accuracy": sums["right"] / tokens,
+  }

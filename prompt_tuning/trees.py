@@ -1,0 +1,89 @@
+"""Trees by path: a nested tree as a flat mapping from "a/b/c" to leaves."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+from flax import nnx, traverse_util
+
+from prompt_tuning.types import FlatParams
+
+_SAMPLES = 256  # elements of each array that enter a fingerprint
+
+
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+  """Nested dict -> {"a/b/c": leaf}; empty dicts vanish, None leaves stay."""
+  return traverse_util.flatten_dict(dict(tree), sep="/")
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+  """{"a/b/c": leaf} -> nested dict."""
+  return traverse_util.unflatten_dict(dict(flat), sep="/")
+
+
+def flat_variables(state: Any) -> dict[str, nnx.Variable]:
+  """The variables of an `nnx.State` or module by path, in path order."""
+  if isinstance(state, nnx.Module):
+    state = nnx.state(state)
+  items = nnx.to_flat_state(state)
+  return {"/".join(str(part) for part in path): leaf for path, leaf in sorted(items)}
+
+
+def describe(state: Any, rename: Callable[[str], str] = str) -> str:
+  """One line per variable: path, dtype, kind, logical axes with sizes; then the total.
+
+  Args:
+    state: An `nnx.State` or module, abstract or not.
+    rename: From a path in `state` to the path shown.
+  """
+  lines, total = [], 0
+  for path, variable in flat_variables(state).items():
+    value = variable.get_value()
+    total += int(np.prod(value.shape))
+    axes = ", ".join(
+      f"{axis}={size}"
+      for axis, size in zip(variable.get_metadata("axes"), value.shape, strict=True)
+    )
+    kind = type(variable).__name__.lower()
+    lines.append(f"{rename(path):<64} {str(value.dtype):<9} {kind:<8} ({axes})")
+  lines.append(f"Total number of parameters: {total}")
+  return "\n".join(lines)
+
+
+def fingerprint(params: FlatParams) -> str:
+  """A short digest of a set of weights: names, shapes and evenly spaced values.
+
+  Values are rounded to bfloat16 first, so that a checkpoint keeps its fingerprint
+  when it is stored or restored in half precision. Reads 256 values per array.
+
+  Returns:
+    16 hexadecimal digits.
+  """
+  digest = hashlib.sha256()
+  for path in sorted(params):
+    array = params[path]
+    flat = array.reshape(-1)
+    count = min(_SAMPLES, flat.shape[0])
+    where = np.linspace(0, flat.shape[0] - 1, count).astype(np.int64)
+    values = np.asarray(jax.device_get(flat[where])).astype(ml_dtypes.bfloat16)
+    digest.update(f"{path} {tuple(array.shape)}".encode())
+    digest.update(values.tobytes())
+  return digest.hexdigest()[:16]
+
+
+def values(state: Any) -> dict[str, Any]:
+  """The arrays of an `nnx.State` or module by path."""
+  return {path: v.get_value() for path, v in flat_variables(state).items()}
+
+
+def with_values(state: Any, arrays: Mapping[str, Any]) -> Any:
+  """The same `nnx.State` with other arrays; `arrays` has exactly its paths."""
+  items = nnx.to_flat_state(state)
+  replaced = [
+    (path, leaf.replace(arrays["/".join(str(part) for part in path)]))
+    for path, leaf in items
+  ]
+  return nnx.from_flat_state(replaced)
