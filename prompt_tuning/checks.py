@@ -39,9 +39,7 @@ def choice(kind: str, value: str, known: Sequence[str]) -> str:
 def shape(what: str, found: Sequence[int], expected: Sequence[int], remedy: str) -> None:
   """Raises `InputError` unless the two shapes are equal."""
   if tuple(found) != tuple(expected):
-    raise InputError(
-      f"{what} has shape {list(found)}, expected {list(expected)}; {remedy}"
-    )
+    raise InputError(f"{what} has shape {list(found)}, expected {list(expected)}; {remedy}")
 
 
 def names(what: str, missing: Iterable[str], unexpected: Iterable[str], remedy: str):

@@ -38,7 +38,9 @@ CONFIGURABLES = {
   "losses.Loss": "prompt_tuning.training.losses:Loss",
   "utils.create_learning_rate_scheduler": "prompt_tuning.training.schedules:Schedule",
   "utils.DatasetConfig": "prompt_tuning.data.dataset_config:DatasetConfig",
-  "utils.RestoreCheckpointConfig": "prompt_tuning.checkpoints.restore:RestoreCheckpointConfig",
+  "utils.RestoreCheckpointConfig": (
+    "prompt_tuning.checkpoints.restore:RestoreCheckpointConfig"
+  ),
   "trainer.Trainer": "prompt_tuning.training.trainer:Trainer",
   "partitioning.PjitPartitioner": "prompt_tuning.partitioning:Partitioner",
   "decoding.Prediction": "prompt_tuning.prediction:Prediction",
@@ -234,5 +236,3 @@ def _register() -> None:
     return value
 
   _registered["query"] = gin.external_configurable(value_of, name="query", module="config")
-
-

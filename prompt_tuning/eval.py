@@ -1,8 +1,8 @@
 """Evaluation of a trained prompt with a task's own metrics.
 
-  EVAL_OUTPUT_DIR/
-    config.gin
-    inference_eval/<task>-metrics.jsonl and, beside it, every prediction
+EVAL_OUTPUT_DIR/
+  config.gin
+  inference_eval/<task>-metrics.jsonl and, beside it, every prediction
 """
 
 import dataclasses
@@ -11,9 +11,10 @@ from typing import Any
 
 import jax
 
-from prompt_tuning import assembly, files, partitioning
+from prompt_tuning import assembly, files, partitioning, trees
 from prompt_tuning import prediction as predictions
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
+from prompt_tuning.data import quiet
 from prompt_tuning.data.dataset_config import DatasetConfig
 from prompt_tuning.data.vocabularies import SentencePiece
 from prompt_tuning.models.config import T5Config
@@ -79,11 +80,9 @@ def prepare(config: Any) -> Ready:
   split = states.Split.of(model)
   mesh = config.partitioner.mesh(config.dataset.batch_size)
   frozen = partitioning.replicate(split.frozen, mesh)
-  answers = predictions.answers(
-    split, frozen, config.prediction, config.vocabulary, mesh
-  )
-  params = {"bank/prompts": model.bank.prompts.get_value()}
-  return Ready(base, partitioning.replicate(params, mesh), answers)
+  answers = predictions.answers(split, frozen, config.prediction, config.vocabulary, mesh)
+  params = partitioning.replicate(trees.values(split.tunable), mesh)
+  return Ready(base, params, answers)
 
 
 def evaluate(config: EvalConfig) -> dict[str, dict[str, float]]:
@@ -97,12 +96,11 @@ def evaluate(config: EvalConfig) -> dict[str, dict[str, float]]:
   """
   folder = files.output_folder(config.output_dir, "EVAL_OUTPUT_DIR")
   ready = prepare(config)
+  quiet.import_seqio()
   from prompt_tuning.data import evaluation, tasks
 
   provider = tasks.find(config.dataset, config.vocabulary)
-  run = evaluation.Evaluation(
-    config.dataset, provider, str(folder / "inference_eval")
-  )
+  run = evaluation.Evaluation(config.dataset, provider, str(folder / "inference_eval"))
   found, _ = run.run(
     lambda batch: ready.answers.predict(ready.params, batch),
     lambda batch: ready.answers.score(ready.params, batch),

@@ -1,6 +1,6 @@
 """Inference: a trained prompt over a split, one JSON line per example.
 
-  INFER_OUTPUT_DIR/<task>-<mode>.jsonl-00000-of-00001
+INFER_OUTPUT_DIR/<task>-<mode>.jsonl-00000-of-00001
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ import numpy as np
 from prompt_tuning import checks, files
 from prompt_tuning import prediction as predictions
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
+from prompt_tuning.data import quiet
 from prompt_tuning.data.dataset_config import DatasetConfig
 from prompt_tuning.data.vocabularies import SentencePiece
 from prompt_tuning.eval import Ready, prepare
@@ -67,6 +68,7 @@ def infer(config: InferConfig) -> str:
   """
   folder = files.output_folder(config.output_dir, "INFER_OUTPUT_DIR")
   ready = prepare(config)
+  quiet.import_seqio()
   from prompt_tuning.data import batches, tasks
 
   provider = tasks.find(config.dataset, config.vocabulary)

@@ -135,7 +135,9 @@ def _row(sums: dict[str, list]) -> dict[str, float]:
 
 
 def _check_finite(state: states.TrainState, step: int) -> None:
-  finite = all(np.isfinite(np.asarray(x)).all() for x in trees.flatten(state.params).values())
+  finite = all(
+    np.isfinite(np.asarray(x)).all() for x in trees.flatten(state.params).values()
+  )
   if not finite:
     raise checks.InputError(
       f"the weights are not finite at step {step}, expected numbers; lower the learning "

@@ -37,9 +37,7 @@ class Progress:
     if self._bar is not None:
       self._bar.set_postfix(text, refresh=False)
       self._bar.update(step - self._step)
-    elif (
-      step >= self._total or time.monotonic() - self._shown >= _SECONDS_BETWEEN_LINES
-    ):
+    elif step >= self._total or time.monotonic() - self._shown >= _SECONDS_BETWEEN_LINES:
       self._shown = time.monotonic()
       left = (self._total - step) / rate if rate else 0.0
       shown = " ".join(f"{name}={value}" for name, value in text.items())

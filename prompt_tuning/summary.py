@@ -13,9 +13,7 @@ def binomial_interval(percent: float, count: int) -> tuple[float, float]:
     return 0.0, 100.0
   share, spread = percent / 100.0, _Z95**2 / count
   center = (share + spread / 2) / (1 + spread)
-  half = _Z95 / (1 + spread) * math.sqrt(
-    share * (1 - share) / count + spread / (4 * count)
-  )
+  half = _Z95 / (1 + spread) * math.sqrt(share * (1 - share) / count + spread / (4 * count))
   return 100.0 * (center - half), 100.0 * (center + half)
 
 

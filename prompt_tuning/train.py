@@ -1,12 +1,12 @@
 """Training: a prompt for a frozen model, evaluated, saved and resumable.
 
-  MODEL_DIR/
-    config.gin  model-info.txt             what ran
-    metrics.jsonl  train/                  numbers of the run, and for TensorBoard
-    inference_eval/<task>-metrics.jsonl    seqio's metrics, with predictions beside them
-    run_state/                             to continue after an interruption
-    numpy_checkpoints/                     the prompt at every save
-    prompt.safetensors  summary.json       the best prompt, and how good it is
+MODEL_DIR/
+  config.gin  model-info.txt             what ran
+  metrics.jsonl  train/                  numbers of the run, and for TensorBoard
+  inference_eval/<task>-metrics.jsonl    seqio's metrics, with predictions beside them
+  run_state/                             to continue after an interruption
+  numpy_checkpoints/                     the prompt at every save
+  prompt.safetensors  summary.json       the best prompt, and how good it is
 """
 
 import dataclasses
@@ -20,12 +20,20 @@ import jax
 import numpy as np
 from etils import epath
 
-from prompt_tuning import __version__, assembly, checks, files, metrics_log, partitioning
+from prompt_tuning import (
+  __version__,
+  assembly,
+  checks,
+  files,
+  metrics_log,
+  partitioning,
+  trees,
+)
 from prompt_tuning import prediction as predictions
 from prompt_tuning import summary as summaries
-from prompt_tuning import trees
 from prompt_tuning.checkpoints import prompt_files, run_state
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
+from prompt_tuning.data import quiet
 from prompt_tuning.data.dataset_config import DatasetConfig
 from prompt_tuning.data.vocabularies import SentencePiece
 from prompt_tuning.models.config import T5Config
@@ -84,9 +92,7 @@ class TrainConfig:
   def check(self) -> None:
     """Raises `InputError` for settings that contradict each other."""
     self.partitioner.check()
-    steps.check_microbatches(
-      self.train_dataset.batch_size, self.trainer.num_microbatches
-    )
+    steps.check_microbatches(self.train_dataset.batch_size, self.trainer.num_microbatches)
 
   def identity(self, base: assembly.Base) -> dict[str, str]:
     """What must not change between an interruption and a resume."""
@@ -290,9 +296,7 @@ class _Run:
     if not batches:
       return {}
     sums = [
-      self.eval_step(
-        self.state.params, self.frozen, partitioning.shard_batch(b, self.mesh)
-      )
+      self.eval_step(self.state.params, self.frozen, partitioning.shard_batch(b, self.mesh))
       for b in batches
     ]
     fetched = jax.device_get(sums)
@@ -356,7 +360,10 @@ class _Run:
       self.mesh,
     )
     results = {}
-    for name, answers, values in (("untuned", plain, {}), ("prompt", self.answers, params)):
+    for name, answers, values in (
+      ("untuned", plain, {}),
+      ("prompt", self.answers, params),
+    ):
       results[name] = evaluation.run(
         lambda batch, a=answers, v=values: a.predict(v, batch),
         lambda batch, a=answers, v=values: a.score(v, batch),
@@ -395,7 +402,10 @@ def report(summary: dict[str, Any]) -> str:
   lines = []
   for task, found in summary.get("tasks", {}).items():
     rows = [
-      (f"majority ({found['majority']['target']})", {"accuracy": found["majority"]["accuracy"]}),
+      (
+        f"majority ({found['majority']['target']})",
+        {"accuracy": found["majority"]["accuracy"]},
+      ),
       ("untuned model", found["untuned"]),
       (f"prompt, step {summary['best_step']}", found["prompt"]),
     ]
@@ -412,6 +422,7 @@ def report(summary: dict[str, Any]) -> str:
 
 def _data() -> Any:
   """The data room, imported when a run needs it: it brings in TensorFlow."""
+  quiet.import_seqio()
   from prompt_tuning.data import batches, evaluation, tasks
 
   return _Data(batches, evaluation, tasks)

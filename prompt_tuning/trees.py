@@ -48,7 +48,7 @@ def describe(state: Any, rename: Callable[[str], str] = str) -> str:
       for axis, size in zip(variable.get_metadata("axes"), value.shape, strict=True)
     )
     kind = type(variable).__name__.lower()
-    lines.append(f"{rename(path):<64} {str(value.dtype):<9} {kind:<8} ({axes})")
+    lines.append(f"{rename(path):<64} {value.dtype!s:<9} {kind:<8} ({axes})")
   lines.append(f"Total number of parameters: {total}")
   return "\n".join(lines)
 

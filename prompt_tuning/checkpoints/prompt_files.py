@@ -1,7 +1,7 @@
 """Trained prompts as files: safetensors with their story, and plain numpy.
 
-  MODEL_DIR/numpy_checkpoints/checkpoint_<step>/encoder.prompt.prompt.prompt   np.save bytes
-  MODEL_DIR/prompt.safetensors                                                 the best one
+MODEL_DIR/numpy_checkpoints/checkpoint_<step>/encoder.prompt.prompt.prompt   np.save bytes
+MODEL_DIR/prompt.safetensors                                                 the best one
 """
 
 import dataclasses

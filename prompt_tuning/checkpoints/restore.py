@@ -65,7 +65,7 @@ def restore(
     _REMEDY,
   )
   wrong = [
-    f"  {name}: {list(checkpoint.shapes[name])} in the checkpoint, {list(shape)} in the model"
+    f"  {name}: {list(checkpoint.shapes[name])}, the model has {list(shape)}"
     for name, shape in expected.items()
     if checkpoint.shapes[name] != tuple(shape)
   ]

@@ -83,7 +83,10 @@ def load(model_dir: epath.Path, step: int, like: PyTree) -> tuple[PyTree, dict]:
   for name, leaf in named.items():
     template = jax.random.key_data(leaf) if _is_key(leaf) else leaf
     checks.shape(
-      f"{name} of {path}", arrays[name].shape, template.shape, "choose another MODEL_DIR"
+      f"{name} of {path}",
+      arrays[name].shape,
+      template.shape,
+      "choose another MODEL_DIR",
     )
     array = jnp.asarray(arrays[name])
     leaves.append(jax.random.wrap_key_data(array) if _is_key(leaf) else array)

@@ -93,7 +93,7 @@ def load(path: str) -> Checkpoint:
   try:
     tree = serialization.msgpack_restore(content)
     version = int(tree.get("version", 0))
-    tree = tree["optimizer"] if "optimizer" in tree else tree
+    tree = tree.get("optimizer", tree)
     target, step = tree["target"], tree.get("state", {}).get("step", 0)
   except Exception as error:  # msgpack raises whatever it meets in damaged bytes
     detail = f"{type(error).__name__}: {error}"
@@ -195,7 +195,7 @@ def _chunks(shape: Shape, itemsize: int) -> list[int]:
 
 
 def _is_spec(leaf: Any) -> bool:
-  return isinstance(leaf, dict) and _SPEC_KEYS <= leaf.keys()
+  return isinstance(leaf, dict) and leaf.keys() >= _SPEC_KEYS
 
 
 def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -4,7 +4,7 @@ import argparse
 import functools
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 
 def main(command: str, arguments: Sequence[str]) -> int:
@@ -16,17 +16,31 @@ def main(command: str, arguments: Sequence[str]) -> int:
     epilog="a line that works as pasted: prompt-tuning corpus runs/corpus",
   )
   parser.add_argument("out", type=pathlib.Path, help="folder to write")
-  parser.add_argument("--wikitext", type=pathlib.Path, metavar="DIR",
-                      help="folder with WikiText-2's train.raw.gz")
-  parser.add_argument("--wordnet", type=pathlib.Path, metavar="DIR",
-                      help="folder with WordNet's data.* files")
-  parser.add_argument("--rated_sentences", type=pathlib.Path, metavar="DIR",
-                      help="folder hutto_ICWSM_2014 of the vaderSentiment 0.5 sdist")
+  parser.add_argument(
+    "--wikitext",
+    type=pathlib.Path,
+    metavar="DIR",
+    help="folder with WikiText-2's train.raw.gz",
+  )
+  parser.add_argument(
+    "--wordnet",
+    type=pathlib.Path,
+    metavar="DIR",
+    help="folder with WordNet's data.* files",
+  )
+  parser.add_argument(
+    "--rated_sentences",
+    type=pathlib.Path,
+    metavar="DIR",
+    help="folder hutto_ICWSM_2014 of the vaderSentiment 0.5 sdist",
+  )
   given = parser.parse_args(arguments)
   from prompt_tuning.data import corpus
 
-  texts = {"imdb": corpus.imdb_text}
-  labelled = {"imdb_labelled": corpus.imdb_labelled}
+  texts: dict[str, Callable[[], Iterable[str]]] = {"imdb": corpus.imdb_text}
+  labelled: dict[str, Callable[[], Iterable[dict[str, str]]]] = {
+    "imdb_labelled": corpus.imdb_labelled
+  }
   if given.wikitext:
     texts["wikitext-2"] = functools.partial(corpus.wikitext, given.wikitext)
   if given.wordnet:

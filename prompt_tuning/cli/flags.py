@@ -33,17 +33,41 @@ def parse(command: str, arguments: Sequence[str]) -> argparse.Namespace:
     epilog=f"a line that works as pasted:\n  {_EXAMPLES[command]}",
   )
   add = parser.add_argument
-  add("--gin_file", action="append", default=[], metavar="FILE",
-      help="gin file; repeatable, later files win")
-  add("--gin_bindings", action="append", default=[], metavar="'NAME = VALUE'",
-      help="gin binding; repeatable. --gin.NAME=VALUE is short for it")
-  add("--gin_search_paths", default="", metavar="DIR,DIR",
-      help="folders in which gin files are looked up")
+  add(
+    "--gin_file",
+    action="append",
+    default=[],
+    metavar="FILE",
+    help="gin file; repeatable, later files win",
+  )
+  add(
+    "--gin_bindings",
+    action="append",
+    default=[],
+    metavar="'NAME = VALUE'",
+    help="gin binding; repeatable. --gin.NAME=VALUE is short for it",
+  )
+  add(
+    "--gin_search_paths",
+    default="",
+    metavar="DIR,DIR",
+    help="folders in which gin files are looked up",
+  )
   add("--tfds_data_dir", metavar="DIR", help="where TFDS datasets lie")
-  add("--seqio_additional_cache_dirs", default="", metavar="DIR,DIR",
-      help="where seqio's offline caches lie")
-  add("--dry_run", nargs="?", const=True, default=False, type=_boolean,
-      help="show the config and the parameters, then stop")
+  add(
+    "--seqio_additional_cache_dirs",
+    default="",
+    metavar="DIR,DIR",
+    help="where seqio's offline caches lie",
+  )
+  add(
+    "--dry_run",
+    nargs="?",
+    const=True,
+    default=False,
+    type=_boolean,
+    help="show the config and the parameters, then stop",
+  )
   return parser.parse_args([_rewritten(argument) for argument in arguments])
 
 

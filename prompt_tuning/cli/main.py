@@ -21,7 +21,8 @@ Prompt tuning: one frozen language model, a small learned prompt per task.
 
 `prompt-tuning <command> --help` shows the flags. A line that works as pasted:
 
-  prompt-tuning train --gin_file=experiments/movie_reviews.gin --gin.MODEL_DIR="'runs/movies'"
+  prompt-tuning train --gin_file=experiments/movie_reviews.gin \\
+    --gin.MODEL_DIR="'runs/movies'"
 """
 
 

@@ -27,7 +27,6 @@ def training_batches(
   Raises:
     InputError: The split holds less than one example.
   """
-  _quiet()
   dataset = seqio.get_dataset(
     provider,
     config.task_feature_lengths,
@@ -56,7 +55,6 @@ def inference_examples(config: DatasetConfig, provider: Any) -> tuple[list[dict]
   Raises:
     InputError: The split has no example.
   """
-  _quiet()
   lengths = config.task_feature_lengths
   tasks = provider.get_dataset(
     lengths, split=config.split, shuffle=False, num_epochs=1, seed=config.seed
@@ -92,7 +90,3 @@ def empty(config: DatasetConfig) -> checks.InputError:
     f"the split {config.split!r} of {config.mixture_or_task_name} yields no example, "
     "expected at least one; check the split and the preprocessors"
   )
-
-
-def _quiet() -> None:
-  tf.config.set_visible_devices([], "GPU")  # the model's, never the pipeline's

@@ -20,7 +20,7 @@ import json
 import pathlib
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prompt_tuning import checks
 
@@ -110,8 +110,8 @@ def wordnet(folder: pathlib.Path) -> Iterator[str]:
 
 def build(
   out: pathlib.Path,
-  texts: dict[str, Callable[[], Iterable[str]]],
-  labelled: dict[str, Callable[[], Iterable[dict[str, str]]]],
+  texts: Mapping[str, Callable[[], Iterable[str]]],
+  labelled: Mapping[str, Callable[[], Iterable[dict[str, str]]]],
 ) -> dict:
   """Writes a corpus folder and returns its manifest.
 

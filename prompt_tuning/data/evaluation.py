@@ -1,5 +1,6 @@
 """Running a task's own metrics over a split, through seqio's Evaluator."""
 
+import numbers
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -76,6 +77,35 @@ class Evaluation:
     """The tasks that have metrics."""
     return [task.name for task in self._tasks]
 
-  def _scalars(found: dict[str, Any]) -> dict[str, float]:
+  def majority(self, task: str) -> tuple[str, float]:
+    """The most frequent target text of a task and its share in percent."""
+    features = {t.name: t.output_features for t in self._tasks}[task]
+    decode = features["targets"].vocabulary.decode
+    texts = [decode([int(i) for i in row["targets"]]) for row in self.examples(task)]
+    values, counts = np.unique(np.asarray(texts), return_counts=True)
+    best = int(np.argmax(counts))
+    return str(values[best]), 100.0 * float(counts[best] / counts.sum())
+
+  def teacher_forced(self, count: int) -> list[batches.Batch]:
+    """The first `count` batches with targets; rows beyond the end have weight 0."""
+    found: list[batches.Batch] = []
+    for dataset in self._evaluator.cached_model_datasets.values():
+      for batch, indices in batches.padded_batches(dataset, self._config.batch_size):
+        if len(found) == count:
+          return found
+        weights = batch["decoder_loss_weights"].copy()
+        weights[len(indices) :] = 0
+        found.append({**batch, "decoder_loss_weights": weights})
+    return found
+
+  def _over(self, dataset: Any, function: Callable) -> list[tuple[int, Any]]:
+    results: list[tuple[int, Any]] = []
+    for batch, indices in batches.padded_batches(dataset, self._config.batch_size):
+      output = np.asarray(function(batch))
+      results += [(int(i), row) for i, row in zip(indices, output, strict=False)]
+    return results
+
+
+def _scalars(found: dict[str, Any]) -> dict[str, float]:
   values = {name: getattr(value, "value", value) for name, value in found.items()}
-  return {name: float(v) for name, v in values.items() if np.isscalar(v)}
+  return {name: float(v) for name, v in values.items() if isinstance(v, numbers.Real)}

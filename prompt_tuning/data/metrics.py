@@ -8,4 +8,4 @@ import numpy as np
 def accuracy(targets: Sequence[int], predictions: Sequence[int]) -> dict[str, float]:
   """Share of exact matches."""
   right = np.asarray(targets) == np.asarray(predictions)
-  return {"accuracy": 100.0 * float(np.mean(right))}
+  return {"accuracy": 100.0 * int(np.sum(right)) / right.size}

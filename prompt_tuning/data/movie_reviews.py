@@ -52,7 +52,10 @@ if NAME not in seqio.TaskRegistry.names():
   seqio.TaskRegistry.add(
     NAME,
     source=seqio.FunctionDataSource(_dataset, splits=("train", "validation", "test")),
-    preprocessors=[seqio.preprocessors.tokenize, seqio.preprocessors.append_eos_after_trim],
+    preprocessors=[
+      seqio.preprocessors.tokenize,
+      seqio.preprocessors.append_eos_after_trim,
+    ],
     postprocess_fn=functools.partial(
       postprocessors.string_label_to_class_id, label_classes=LABELS
     ),

@@ -3,8 +3,8 @@
 Every function takes a `numpy.random.Generator`, so a batch is a function of seed and
 step, and a run resumes without any saved position.
 
-  span corruption   Thank you <X> me to your party <Y> week.  ->  <X> for inviting <Y> last <Z>
-  prefix LM         Thank you for inviting  ->  me to your party last week.
+  span corruption   Thank you <X> me to your party <Y>  ->  <X> for inviting <Y> last week
+  prefix LM         Thank you for inviting  ->  me to your party last week
   labelled          sentiment: Thank you for inviting me  ->  positive
 """
 
@@ -58,11 +58,11 @@ def tokenize(
     heads = {h: len(encode([h])[0]) for h in {_head(e["inputs"]) for e in examples}}
     np.savez(
       cache,
-      text=np.concatenate([np.array(ids + [EOS], np.int32) for ids in encode(text)]),
+      text=np.concatenate([np.array([*ids, EOS], np.int32) for ids in encode(text)]),
       inputs=np.concatenate([np.array(ids, np.int32) for ids in inputs]),
       starts=np.cumsum([0] + [len(ids) for ids in inputs]),
       prefix=np.array([heads[_head(e["inputs"])] for e in examples], np.int32),
-      targets=_padded([ids + [EOS] for ids in encode([e["targets"] for e in examples])]),
+      targets=_padded([[*ids, EOS] for ids in encode([e["targets"] for e in examples])]),
     )
   with np.load(cache, allow_pickle=False) as arrays:
     return Tokens(**{f.name: arrays[f.name] for f in dataclasses.fields(Tokens)})

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from prompt_tuning import checks, files
+from prompt_tuning.data import quiet
 
 T5_PATH = "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
 EXTRA_IDS = 100  # sentinels above the pieces, as in every T5
@@ -39,7 +40,8 @@ class SentencePiece:
 
 T5 = SentencePiece()
 EMBEDDED = SentencePiece(
-  sentencepiece_model_file="package://assets/t5_1_1_reviews/sentencepiece.model")
+  sentencepiece_model_file="package://assets/t5_1_1_reviews/sentencepiece.model"
+)
 
 _current: list[SentencePiece] = []
 
@@ -104,6 +106,7 @@ def train(
 
 @functools.cache
 def _load(path: str, extra_ids: int) -> Any:
+  quiet.import_seqio()
   import seqio
 
   vocabulary = seqio.SentencePieceVocabulary(path, extra_ids)

@@ -35,13 +35,13 @@ class Dropout:
   """
 
   def __init__(self, rate: float = 0.0, key: Array | None = None):
-    self._rate = rate if key is not None else 0.0
+    self._rate = rate
     self._key = key
     self._calls = 0
 
   def __call__(self, x: Array, shared_axis: int = -2) -> Array:
     """Drops elements of `x`; the mask is the same along `shared_axis` (T5X: length)."""
-    if self._rate == 0.0:
+    if self._key is None or self._rate == 0.0:
       return x
     self._calls += 1
     shape = list(x.shape)
@@ -61,6 +61,7 @@ class Dense(nnx.Module):
     self.kernel = params("kernel", shape, axes, init)
 
   def __call__(self, x: Array) -> Array:
+    """[..., in] -> [..., out]."""
     return x @ self.kernel[...].astype(x.dtype)
 
 
@@ -72,6 +73,7 @@ class RMSNorm(nnx.Module):
     self.scale = params("scale", (d_model,), ("embed",), ones)
 
   def __call__(self, x: Array) -> Array:
+    """[..., d_model] -> the same shape and dtype."""
     x32 = x.astype(jnp.float32)
     mean_square = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
     normed = (x32 * jax.lax.rsqrt(mean_square + _NORM_EPSILON)).astype(x.dtype)
@@ -119,8 +121,9 @@ class MLP(nnx.Module):
     return ["wi"] if count == 1 else [f"wi_{i}" for i in range(count)]
 
   def __call__(self, x: Array, dropout: Dropout) -> Array:
-    hidden = None
-    for name, activation in zip(self._inputs(), self._activations, strict=True):
-      factor = _ACTIVATIONS[activation](getattr(self, name)(x))
-      hidden = factor if hidden is None else hidden * factor
-    return self.wo(dropout(hidden))
+    """[batch, length, d_model] -> the same shape and dtype."""
+    factors = [
+      _ACTIVATIONS[activation](getattr(self, name)(x))
+      for name, activation in zip(self._inputs(), self._activations, strict=True)
+    ]
+    return self.wo(dropout(math.prod(factors[1:], start=factors[0])))

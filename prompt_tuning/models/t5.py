@@ -44,6 +44,7 @@ class EncoderLayer(nnx.Module):
     self.mlp = MLP(config, params.at("mlp"))
 
   def __call__(self, x: Array, bias: Array, dropout: Dropout) -> Array:
+    """[batch, length, d_model] -> the same; `bias` holds positions and mask."""
     normed = self.pre_attention_layer_norm(x)
     keys, values = self.attention.keys_values(normed)
     x = x + dropout(self.attention(normed, keys, values, bias, dropout))
@@ -61,6 +62,7 @@ class Encoder(nnx.Module):
     self.encoder_norm = RMSNorm(params.at("encoder_norm"), config.d_model)
 
   def __call__(self, x: Array, mask: Array, dropout: Dropout) -> Array:
+    """[batch, length, d_model] -> the same, after the final norm."""
     length = x.shape[1]
     bias = self.relpos_bias(length, length, x.dtype) + mask_bias(mask, x.dtype)
     x = dropout(x)
@@ -145,6 +147,7 @@ class Decoder(nnx.Module):
     biases: tuple[Array, Array],
     dropout: Dropout,
   ) -> tuple[Array, tuple[LayerCache, ...]]:
+    """All layers and the final norm; see `DecoderLayer`."""
     x, updated = dropout(x), []
     for layer, cache in zip(self._layers(), caches, strict=True):
       x, cache = layer(x, cache, index, biases, dropout)
@@ -196,9 +199,7 @@ class T5(nnx.Module):
     """[batch, length] int32 -> [batch, length, d_model] in the activation dtype."""
     return self.token_embedder(tokens, self.dtype)
 
-  def encode(
-    self, embeddings: Array, mask: Array, dropout: Dropout | None = None
-  ) -> Array:
+  def encode(self, embeddings: Array, mask: Array, dropout: Dropout | None = None) -> Array:
     """Runs the encoder.
 
     Args:

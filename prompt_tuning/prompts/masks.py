@@ -33,9 +33,7 @@ def with_prompt(valid: Array, prompt_len: int) -> Array:
   return jnp.concatenate([real, valid], axis=1)
 
 
-def encoder_mask(
-  valid: Array, prompt_len: int, visibility: Set[str] = FULL
-) -> Array:
+def encoder_mask(valid: Array, prompt_len: int, visibility: Set[str] = FULL) -> Array:
   """Encoder self-attention over prompt and tokens.
 
   Args:
@@ -86,9 +84,7 @@ def decoder_only_mask(
   return jnp.where(is_prompt, seen, mask)
 
 
-def _prompt_rows(
-  prompt_len: int, length: int, visibility: Set[str], others: bool
-) -> Array:
+def _prompt_rows(prompt_len: int, length: int, visibility: Set[str], others: bool) -> Array:
   """[1, 1, length, length]: what prompt rows may see; `others` for all other rows."""
   for kind in visibility:
     checks.choice("attention kind", kind, sorted(KINDS))

@@ -113,9 +113,7 @@ class PromptedT5(nnx.Module):
   ) -> Array:
     """Log-likelihood of each target sequence: [batch] float32, natural logarithm."""
     inputs = shift_right(decoder_target_tokens)
-    logits = self.logits(
-      encoder_input_tokens, inputs, decoder_target_tokens, prompt_ids
-    )
+    logits = self.logits(encoder_input_tokens, inputs, decoder_target_tokens, prompt_ids)
     return sequence_scores(logits, decoder_target_tokens)
 
   def generate(

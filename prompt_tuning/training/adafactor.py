@@ -6,7 +6,7 @@ is not scaled by the learning rate, and which matrices are factored follows T5X'
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -85,19 +85,17 @@ class Adafactor:
     ) -> tuple[PyTree, AdafactorState]:
       rate = schedule(state.step)
       decay = self._decay(state.step)
-      leaves, treedef = jax.tree.flatten(params)
+      leaves, structure = jax.tree.flatten(params)
+      slots = jax.tree.leaves(state.slots, is_leaf=lambda x: isinstance(x, Slots))
       results = [
-        self._update_one(g, slots, p, rate, decay)
-        for g, slots, p in zip(
-          treedef.flatten_up_to(grads),
-          treedef.flatten_up_to(state.slots),
-          leaves,
-          strict=True,
-        )
+        self._update_one(*each, rate, decay)
+        for each in zip(jax.tree.leaves(grads), slots, leaves, strict=True)
       ]
-      updates = treedef.unflatten([update for update, _ in results])
-      slots = treedef.unflatten([slots for _, slots in results])
-      return updates, AdafactorState(state.step + 1, slots)
+      updates, new_slots = zip(*results, strict=True) if results else ((), ())
+      return (
+        jax.tree.unflatten(structure, updates),
+        AdafactorState(state.step + 1, jax.tree.unflatten(structure, new_slots)),
+      )
 
     return optax.GradientTransformation(init, update)
 
@@ -137,9 +135,7 @@ class Adafactor:
       slots = slots._replace(m=move)
     return -move - (self.weight_decay_rate or 0.0) * param, slots
 
-  def _precondition(
-    self, grad: Array, slots: Slots, decay: Array
-  ) -> tuple[Array, Slots]:
+  def _precondition(self, grad: Array, slots: Slots, decay: Array) -> tuple[Array, Slots]:
     """The gradient divided by the root of its running second moment."""
     square = jnp.square(grad) + self.epsilon1
     axes = self._factored_axes(grad.shape)
@@ -151,9 +147,7 @@ class Adafactor:
     v_col = decay * slots.v_col + (1.0 - decay) * jnp.mean(square, axis=row)
     row_factor = jax.lax.rsqrt(v_row / jnp.mean(v_row))
     direction = (
-      grad
-      * jnp.expand_dims(row_factor, col)
-      * jnp.expand_dims(jax.lax.rsqrt(v_col), row)
+      grad * jnp.expand_dims(row_factor, col) * jnp.expand_dims(jax.lax.rsqrt(v_col), row)
     )
     return direction, slots._replace(v_row=v_row, v_col=v_col)
 

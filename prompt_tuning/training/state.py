@@ -47,7 +47,7 @@ class Split:
   @classmethod
   def of(cls, model: nnx.Module) -> "Split":
     """Splits `model` into what learns and what does not."""
-    graph, tunable, frozen = nnx.split(model, Tunable, ...)
+    graph, tunable, frozen = nnx.split(model, Tunable, ...)  # type: ignore[misc]
     return cls(graph, tunable, frozen)
 
   def merge(self, params: dict[str, Array], frozen: nnx.State) -> Any:
@@ -75,6 +75,4 @@ def over_bank(
   Parameters have a leading num_prompts axis; clipping, factoring and the step counter
   of one prompt never see another.
   """
-  return optax.GradientTransformation(
-    jax.vmap(optimizer.init), jax.vmap(optimizer.update)
-  )
+  return optax.GradientTransformation(jax.vmap(optimizer.init), jax.vmap(optimizer.update))

@@ -1,7 +1,8 @@
 """One update and one teacher-forced evaluation, as pure functions."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +12,13 @@ from flax import nnx
 from prompt_tuning import checks
 from prompt_tuning.training.losses import Loss
 from prompt_tuning.training.state import Split, TrainState
-from prompt_tuning.types import Array
+from prompt_tuning.types import Array, ArrayLike
 
-Batch = dict[str, Array]
+Batch = Mapping[str, ArrayLike]
 Sums = dict[str, Array]  # float32 scalars that add up over microbatches and steps
 
 
-def apply(model: nnx.Module, batch: Batch, dropout_key: Array | None) -> Array:
+def apply(model: Any, batch: Batch, dropout_key: Array | None) -> Array:
   """Logits of a batch with T5X's feature names."""
   return model.logits(
     batch["encoder_input_tokens"],
@@ -29,7 +30,7 @@ def apply(model: nnx.Module, batch: Batch, dropout_key: Array | None) -> Array:
 
 
 def loss_and_sums(
-  model: nnx.Module, batch: Batch, loss: Loss, dropout_key: Array | None
+  model: Any, batch: Batch, loss: Loss, dropout_key: Array | None
 ) -> tuple[Array, Sums]:
   """The scalar loss of a batch, and the sums that its metrics are made of."""
   logits = apply(model, batch, dropout_key)
@@ -61,6 +62,7 @@ def train_step(
   order, gradients are summed (as T5X does), and the buffers that accumulate them are
   no larger than the tunable variables.
   """
+  count = num_microbatches or 1
 
   def gradients(params, frozen, batch, key):
     def objective(params):
@@ -69,10 +71,8 @@ def train_step(
     return jax.grad(objective, has_aux=True)(params)
 
   def accumulated(params, frozen, batch, key):
-    parts = jax.tree.map(
-      lambda x: x.reshape(num_microbatches, -1, *x.shape[1:]), batch
-    )
-    keys = jax.random.split(key, num_microbatches)
+    parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
+    keys = jax.random.split(key, count)
 
     def add(total, part):
       return jax.tree.map(jnp.add, total, gradients(params, frozen, *part)), None
@@ -84,7 +84,7 @@ def train_step(
 
   def step(state: TrainState, frozen: nnx.State, batch: Batch):
     key = jax.random.fold_in(state.key, state.step)
-    compute = accumulated if (num_microbatches or 1) > 1 else gradients
+    compute = accumulated if count > 1 else gradients
     grads, sums = compute(state.params, frozen, batch, key)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

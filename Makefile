@@ -1,0 +1,32 @@
+# make demo   trains a prompt on real movie reviews with the embedded model
+# make test   the whole test suite
+# make lint   ruff and mypy
+# make clean  removes what the others made
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO_DIR ?= runs/demo
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/installed
+	$(BIN)/prompt-tuning train --gin_file=experiments/movie_reviews.gin \
+	  --gin.MODEL_DIR="'$(DEMO_DIR)'"
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  -c constraints.txt -e '.[demo,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs .cache build dist *.egg-info
