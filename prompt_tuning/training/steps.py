@@ -12,9 +12,9 @@ from flax import nnx
 from prompt_tuning import checks
 from prompt_tuning.training.losses import Loss
 from prompt_tuning.training.state import Split, TrainState
-from prompt_tuning.types import Array, ArrayLike
+from prompt_tuning.types import Array
 
-Batch = Mapping[str, ArrayLike]
+Batch = Mapping[str, Any]  # T5X feature names to arrays
 Sums = dict[str, Array]  # float32 scalars that add up over microbatches and steps
 
 
