@@ -59,7 +59,7 @@ def _insert(prompt: Array, embeddings: Array, at: Array) -> Array:
   prompt = prompt.astype(embeddings.dtype)
   prompt_len = prompt.shape[1]
   position = jnp.arange(prompt_len + embeddings.shape[1])[None, :]
-  at = at[:, None]
+  at = jnp.minimum(at, embeddings.shape[1])[:, None]
   before = position < at
   inside = ~before & (position < at + prompt_len)
   from_tokens = jnp.where(before, position, position - prompt_len)
