@@ -8,7 +8,9 @@ from prompt_tuning import checks, trees
 from prompt_tuning.checkpoints import prompt_files, t5x
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig, restore
 from prompt_tuning.data.vocabularies import SentencePiece
+from prompt_tuning.models import parameters
 from prompt_tuning.models.config import T5Config
+from prompt_tuning.models.parameters import Parameters
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.prompts.bank import PromptBank
 from prompt_tuning.prompts.prompted import PromptedT5
@@ -40,8 +42,16 @@ def load_base(config: T5Config, source: RestoreCheckpointConfig) -> Base:
   checkpoint = t5x.load(source.path)
   variables = trees.flat_variables(T5.abstract(config))
   expected = {path: v.get_value().shape for path, v in variables.items()}
-  params = restore(checkpoint, expected, ignore=source.ignore, dtype=source.dtype)
-  return Base(T5(config, params), trees.fingerprint(params), checkpoint.step)
+  params = restore(
+    checkpoint,
+    expected,
+    ignore=source.ignore,
+    initialise=source.initialise,
+    dtype=source.dtype,
+  )
+  random = parameters.random_from(jax.random.key(0))
+  model = T5(config, Parameters(parameters.taken_from(params, otherwise=random)))
+  return Base(model, trees.fingerprint(trees.values(model)), checkpoint.step)
 
 
 def with_prompt(

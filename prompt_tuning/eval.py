@@ -85,8 +85,12 @@ def prepare(config: Any) -> Ready:
   return Ready(base, params, answers)
 
 
-def evaluate(config: EvalConfig) -> dict[str, dict[str, float]]:
+def evaluate(config: EvalConfig, config_text: str = "") -> dict[str, dict[str, float]]:
   """Evaluates a prompt.
+
+  Args:
+    config: The evaluation.
+    config_text: The gin text it came from, written to `config.gin`.
 
   Returns:
     {task: {metric: value}}.
@@ -101,6 +105,7 @@ def evaluate(config: EvalConfig) -> dict[str, dict[str, float]]:
 
   provider = tasks.find(config.dataset, config.vocabulary)
   run = evaluation.Evaluation(config.dataset, provider, str(folder / "inference_eval"))
+  (folder / "config.gin").write_text(config_text)
   found, _ = run.run(
     lambda batch: ready.answers.predict(ready.params, batch),
     lambda batch: ready.answers.score(ready.params, batch),

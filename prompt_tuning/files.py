@@ -1,13 +1,16 @@
 """Paths, local or remote (gs://), and files that are either whole or absent."""
 
+import io
 import os
 import pathlib
 import tempfile
 
+import numpy as np
 from etils import epath
 
 from prompt_tuning import checks
 
+NUMPY_MAGIC = b"\x93NUMPY"  # how the bytes of np.save begin
 _PACKAGE = "package://"
 _ROOT = pathlib.Path(__file__).parent
 
@@ -80,3 +83,39 @@ def output_folder(name: str, macro: str) -> epath.Path:
       f"folder that may be created or filled; set {macro} to another folder"
     ) from error
   return folder
+
+
+def parse_numpy(content: bytes) -> np.ndarray:
+  """The array in the bytes of np.save, once its header was found harmless.
+
+  Raises:
+    ValueError: The bytes are damaged, hold pickled objects, or promise more data than
+      there is.
+  """
+  source = io.BytesIO(content)
+  major, _ = np.lib.format.read_magic(source)
+  if major == 1:
+    shape, _, dtype = np.lib.format.read_array_header_1_0(source)
+  else:
+    shape, _, dtype = np.lib.format.read_array_header_2_0(source)
+  if dtype.hasobject:
+    raise ValueError("it holds pickled objects, which are never loaded")
+  needed = int(np.prod(shape, dtype=object)) * dtype.itemsize
+  if min(shape, default=0) < 0 or needed > len(content):
+    raise ValueError(f"its header promises {needed} bytes, the file has {len(content)}")
+  return np.load(io.BytesIO(content), allow_pickle=False)
+
+
+def read_numpy(name: str, macro: str) -> np.ndarray:
+  """Reads the .npy file that a macro names.
+
+  Raises:
+    InputError: It is absent or cannot be read.
+  """
+  try:
+    return parse_numpy(path(name).read_bytes())
+  except (OSError, ValueError, EOFError) as error:
+    raise checks.InputError(
+      f"{macro} {name!r} cannot be read ({error}), expected the bytes of np.save "
+      f"without pickled objects; correct {macro}"
+    ) from error

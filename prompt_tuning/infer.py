@@ -57,8 +57,12 @@ class InferConfig:
     checks.choice("mode", self.mode, MODES)
 
 
-def infer(config: InferConfig) -> str:
+def infer(config: InferConfig, config_text: str = "") -> str:
   """Writes one line per example, in the order of the split.
+
+  Args:
+    config: The pass.
+    config_text: The gin text it came from, written to `config.gin`.
 
   Returns:
     Path of the file.
@@ -76,6 +80,7 @@ def infer(config: InferConfig) -> str:
   name = f"{config.dataset.mixture_or_task_name}-{config.mode}.jsonl-00000-of-00001"
   size = config.dataset.batch_size
   bar = Progress("infer", -(-len(examples) // size), rows=size)
+  (folder / "config.gin").write_text(config_text)
   rows = []
   for number, (batch, indices) in enumerate(batches.padded_batches(dataset, size)):
     outputs = _outputs(ready, config, batch)

@@ -60,8 +60,12 @@ class PretrainConfig:
   save_dtype: str = "bfloat16"
 
 
-def pretrain(config: PretrainConfig) -> dict[str, float]:
+def pretrain(config: PretrainConfig, config_text: str = "") -> dict[str, float]:
   """Trains every weight and writes a T5X checkpoint.
+
+  Args:
+    config: The run.
+    config_text: The gin text it came from, written to `config.gin`.
 
   Returns:
     Loss per target token and accuracy of the last period, by objective.
@@ -79,6 +83,7 @@ def pretrain(config: PretrainConfig) -> dict[str, float]:
   if saved:
     state, _ = run_state.load(folder, saved[-1], state)
   first = int(state.step)
+  (folder / "config.gin").write_text(config_text)
   log = metrics_log.MetricsLog(folder, first)
   bar = Progress("pretrain", config.total_steps, first)
   step_fn = steps.train_step(split, transformation, config.loss)

@@ -137,8 +137,12 @@ class Memory:
   stopped: bool = False
 
 
-def train(config: TrainConfig) -> dict[str, Any]:
+def train(config: TrainConfig, config_text: str = "") -> dict[str, Any]:
   """Runs to the end, from wherever an earlier process was interrupted.
+
+  Args:
+    config: The run.
+    config_text: The gin text it came from, written to `config.gin`.
 
   Returns:
     The summary, as written to `summary.json`.
@@ -150,6 +154,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
   folder = files.output_folder(config.model_dir, "MODEL_DIR")
   base = assembly.load_base(config.model, config.checkpoint)
   run = _Run(config, base, folder)
+  (folder / "config.gin").write_text(config_text)
   run.loop()
   return run.finish()
 
@@ -333,6 +338,7 @@ class _Run:
     """Compares the best prompt with the untuned model and the majority class."""
     best = prompt_files.load_prompt(str(self.folder / "prompt.safetensors"))
     summary: dict[str, Any] = {
+      "first_step": self.first,
       "best_step": self.memory.best_step,
       "score": self.memory.best_score,
       "metrics": self.memory.best_metrics,

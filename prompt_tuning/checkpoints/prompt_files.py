@@ -18,8 +18,6 @@ from prompt_tuning import checks, files
 from prompt_tuning.types import ArrayLike
 
 _NAME = "prompt"
-_NUMPY_MAGIC = b"\x93NUMPY"
-_MAX_ELEMENTS = 1 << 30  # of a prompt; more is a mistake or an attack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +65,8 @@ def read(path: str) -> PromptFile:
     )
   content = source.read_bytes()
   try:
-    if content.startswith(_NUMPY_MAGIC):
-      found = PromptFile(_from_numpy(content), {})
+    if content.startswith(files.NUMPY_MAGIC):
+      found = PromptFile(files.parse_numpy(content), {})
     else:
       found = _from_safetensors(content)
   except (ValueError, KeyError, EOFError, safetensors.SafetensorError) as error:
@@ -94,21 +92,6 @@ def save_step(model_dir: epath.Path, step: int, path: str, prompt: ArrayLike) ->
   """Writes `numpy_checkpoints/checkpoint_<step>/<dotted path>` as the original did."""
   folder = model_dir / "numpy_checkpoints" / f"checkpoint_{step}"
   save_prompt(str(folder / path.replace("/", ".")), prompt)
-
-
-def _from_numpy(content: bytes) -> np.ndarray:
-  source = io.BytesIO(content)
-  version = np.lib.format.read_magic(source)
-  if version == (1, 0):
-    shape, _, dtype = np.lib.format.read_array_header_1_0(source)
-  else:
-    shape, _, dtype = np.lib.format.read_array_header_2_0(source)
-  if dtype.hasobject:
-    raise ValueError("it holds pickled objects, which are never loaded")
-  needed = int(np.prod(shape, dtype=object)) * dtype.itemsize
-  if needed > len(content) or int(np.prod(shape, dtype=object)) > _MAX_ELEMENTS:
-    raise ValueError(f"its header promises {needed} bytes, the file has {len(content)}")
-  return np.load(io.BytesIO(content), allow_pickle=False)
 
 
 def _from_safetensors(content: bytes) -> PromptFile:

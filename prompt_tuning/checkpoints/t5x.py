@@ -55,9 +55,12 @@ class Checkpoint(Mapping[str, np.ndarray]):
   def __len__(self) -> int:
     return len(self._leaves)
 
+  def __contains__(self, name: object) -> bool:
+    return name in self._leaves  # without reading the array
+
   def __getitem__(self, name: str) -> np.ndarray:
     if name not in self._leaves:
-      raise checks.unknown("parameter", name, list(self._leaves))
+      raise KeyError(str(checks.unknown("parameter", name, list(self._leaves))))
     leaf = self._leaves[name]
     array = self._read(name, leaf) if _is_spec(leaf) else np.asarray(leaf)
     if self._version == 2 and array.dtype == np.uint16:
@@ -70,14 +73,11 @@ class Checkpoint(Mapping[str, np.ndarray]):
       # A chunk that is not there is damage; tensorstore would fill in zeros.
       strict = {"driver": "zarr", "kvstore": location, "fill_missing_data_reads": False}
       store = ts.open(strict, open=True).result()
-      array = np.asarray(store.read().result())
+      if tuple(store.shape) != self.shapes[name]:  # before any memory is taken
+        raise ValueError(f"shape {store.shape}, its index says {self.shapes[name]}")
+      return np.asarray(store.read().result())
     except ValueError as error:
       raise _unreadable(self.path, f"{name} ({str(error).splitlines()[0]})") from error
-    if array.shape != self.shapes[name]:
-      raise _unreadable(
-        self.path, f"{name} has shape {array.shape}, its index says {self.shapes[name]}"
-      )
-    return array
 
 
 def load(path: str) -> Checkpoint:

@@ -5,6 +5,12 @@ from collections.abc import Sequence
 
 from prompt_tuning import checks
 
+_DISTRIBUTED = (
+  "coordinator_address",
+  "process_count",
+  "process_index",
+  "initialization_timeout",
+)
 _EXAMPLES = {
   "train": """prompt-tuning train --gin_file=experiments/movie_reviews.gin \\
     --gin.MODEL_DIR="'runs/movies'\"""",
@@ -61,6 +67,16 @@ def parse(command: str, arguments: Sequence[str]) -> argparse.Namespace:
     help="where seqio's offline caches lie",
   )
   add(
+    "--multiprocess_gpu",
+    nargs="?",
+    const=True,
+    default=False,
+    type=_boolean,
+    help="accepted for T5X's sake; runs of several processes are not available yet",
+  )
+  for name in _DISTRIBUTED:
+    add(f"--{name}", help=argparse.SUPPRESS)
+  add(
     "--dry_run",
     nargs="?",
     const=True,
@@ -68,7 +84,13 @@ def parse(command: str, arguments: Sequence[str]) -> argparse.Namespace:
     type=_boolean,
     help="show the config and the parameters, then stop",
   )
-  return parser.parse_args([_rewritten(argument) for argument in arguments])
+  given = parser.parse_args([_rewritten(argument) for argument in arguments])
+  if given.multiprocess_gpu or int(given.process_count or 1) > 1:
+    raise checks.InputError(
+      "a run of several processes is asked for, expected one: this version uses the "
+      "devices of one process; remove --multiprocess_gpu and --process_count"
+    )
+  return given
 
 
 def _rewritten(argument: str) -> str:

@@ -8,15 +8,15 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from prompt_tuning import checks, config, files, trees
+from prompt_tuning import checks, config, trees
 from prompt_tuning.cli import flags
 
-# command -> (name in gin, module, function, how its result is printed, folder setting)
-_RUNS: dict[str, tuple[str, str, str, Callable[[Any], str], str]] = {
-  "train": ("train.train", "train", "train", lambda s: _train_report(s), "model_dir"),
-  "eval": ("eval.evaluate", "eval", "evaluate", json.dumps, "output_dir"),
-  "infer": ("infer.infer", "infer", "infer", str, "output_dir"),
-  "pretrain": ("pretrain.pretrain", "pretrain", "pretrain", json.dumps, "model_dir"),
+# command -> (name in gin, module, function, how its result is printed)
+_RUNS: dict[str, tuple[str, str, str, Callable[[Any], str]]] = {
+  "train": ("train.train", "train", "train", lambda s: _train_report(s)),
+  "eval": ("eval.evaluate", "eval", "evaluate", json.dumps),
+  "infer": ("infer.infer", "infer", "infer", str),
+  "pretrain": ("pretrain.pretrain", "pretrain", "pretrain", json.dumps),
 }
 
 
@@ -29,7 +29,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
       "no --gin_file is given, expected at least one; "
       f"`prompt-tuning {command} --help` shows a line that works"
     )
-  name, module, function, show, folder = _RUNS[command]
+  name, module, function, show = _RUNS[command]
   settings, text = config.load(
     name, given.gin_file, given.gin_bindings, _paths(given.gin_search_paths)
   )
@@ -37,10 +37,8 @@ def main(command: str, arguments: Sequence[str]) -> int:
     print(_description(settings, text))
     return 0
   _data_folders(given)
-  out = files.output_folder(getattr(settings, folder), folder.upper())
-  (out / "config.gin").write_text(text)
   run = getattr(importlib.import_module(f"prompt_tuning.{module}"), function)
-  print(show(run(settings)))
+  print(show(run(settings, text)))
   return 0
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import seqio
 
+from prompt_tuning import checks
 from prompt_tuning.data import batches
 from prompt_tuning.data.dataset_config import DatasetConfig
+from prompt_tuning.progress import Progress
 
 Predict = Callable[[batches.Batch], np.ndarray]  # -> tokens [batch, length]
 Score = Callable[[batches.Batch], np.ndarray]  # -> log-likelihoods [batch]
@@ -32,17 +34,23 @@ class Evaluation:
     self._config = config
     if log_dir:
       pathlib.Path(log_dir).mkdir(parents=True, exist_ok=True)
-    self._evaluator = seqio.Evaluator(
-      provider.name,
-      seqio.EncDecFeatureConverter(pack=False),
-      eval_split=config.split,
-      use_cached=config.use_cached,
-      seed=config.seed,
-      sequence_length=config.task_feature_lengths,
-      logger_cls=[seqio.JSONLogger] if log_dir else [],
-      log_dir=log_dir,
-      async_compute_metrics=False,
-    )
+    try:
+      self._evaluator = seqio.Evaluator(
+        provider.name,
+        seqio.EncDecFeatureConverter(pack=False),
+        eval_split=config.split,
+        use_cached=config.use_cached,
+        seed=config.seed,
+        sequence_length=config.task_feature_lengths,
+        logger_cls=[seqio.JSONLogger] if log_dir else [],
+        log_dir=log_dir,
+        async_compute_metrics=False,
+      )
+    except ValueError as error:  # a preprocessor that needs to know the lengths
+      raise checks.InputError(
+        f"{provider.name} cannot be evaluated ({error}); set task_feature_lengths, e.g. "
+        '--gin.infer_eval/utils.DatasetConfig.task_feature_lengths="%TASK_FEATURE_LENGTHS"'
+      ) from error
     self._tasks = self._evaluator.eval_tasks
     datasets = self._tasks and self._evaluator.cached_task_datasets
     for task in self._tasks:
@@ -100,9 +108,13 @@ class Evaluation:
 
   def _over(self, dataset: Any, function: Callable) -> list[tuple[int, Any]]:
     results: list[tuple[int, Any]] = []
+    size = self._config.batch_size
+    bar = Progress("evaluate", -(-max(0, int(dataset.cardinality())) // size), rows=size)
     for batch, indices in batches.padded_batches(dataset, self._config.batch_size):
       output = np.asarray(function(batch))
       results += [(int(i), row) for i, row in zip(indices, output, strict=False)]
+      bar.update(-(-len(results) // size))
+    bar.close()
     return results
 
 

@@ -59,11 +59,17 @@ def random_from(key: Array) -> Source:
   return draw
 
 
-def taken_from(params: FlatParams) -> Source:
-  """A source that reads a flat mapping, whose names and shapes were checked."""
+def taken_from(params: FlatParams, otherwise: Source | None = None) -> Source:
+  """A source that reads a flat mapping.
+
+  Args:
+    params: {path: array}.
+    otherwise: Source of what is not in the mapping; None where all of it must be.
+  """
 
   def take(path: str, shape: Shape, init: Initializer) -> Array:
-    del shape, init
+    if otherwise is not None and path not in params:
+      return otherwise(path, shape, init)
     return jnp.asarray(params[path])
 
   return take

@@ -50,8 +50,16 @@ class PromptBank(nnx.Module):
     Args:
       prompt_ids: [batch] int32, or None where the bank holds one prompt for all.
       batch: Rows to return when `prompt_ids` is None.
+
+    Raises:
+      InputError: The bank holds several prompts and none is chosen.
     """
     prompts = self.prompts[...]
+    if prompt_ids is None and self.num_prompts > 1:
+      raise checks.InputError(
+        f"the bank holds {self.num_prompts} prompts and no prompt_ids are given, expected "
+        "one id per example; pass prompt_ids, or set num_prompts to 1"
+      )
     if prompt_ids is None:
-      return jnp.broadcast_to(prompts[:1], (batch, *prompts.shape[1:]))
+      return jnp.broadcast_to(prompts, (batch, *prompts.shape[1:]))
     return jnp.take(prompts, prompt_ids, axis=0)

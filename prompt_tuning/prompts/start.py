@@ -10,9 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import jax
-import numpy as np
 
-from prompt_tuning import checks
+from prompt_tuning import checks, files
 from prompt_tuning.prompts import initializers
 from prompt_tuning.types import Array, ArrayLike, Initializer
 
@@ -135,4 +134,4 @@ class Prompt:
 def _table(table: Table, embedding_file: str | None) -> ArrayLike:
   if embedding_file is None:
     return table()
-  return np.load(embedding_file, allow_pickle=False)
+  return files.read_numpy(embedding_file, "EMBEDDING_FILE")

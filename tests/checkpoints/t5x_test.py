@@ -166,3 +166,29 @@ def test_restore_lists_every_wrong_shape(written):
   with pytest.raises(checks.InputError) as error:
     restore(t5x.load(str(folder)), expected)
   assert str(error.value).count("the model has") == len(params)
+
+
+def test_an_array_larger_than_its_index_is_refused_before_it_is_read(written):
+  folder, _ = written
+  metadata = folder / "checkpoint_7" / "target.token_embedder.embedding" / ".zarray"
+  huge = {**json.loads(metadata.read_text()), "shape": [1 << 40, 16]}
+  metadata.write_text(json.dumps(huge))
+  with pytest.raises(checks.InputError, match="its index says"):
+    t5x.load(str(folder))["token_embedder/embedding"]
+
+
+def test_weights_are_drawn_only_where_the_caller_says_so(written, tiny_config):
+  from prompt_tuning.assembly import load_base
+  from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
+
+  folder, params = written
+  name = "encoder/encoder_norm/scale"
+  kept = {path: x for path, x in params.items() if path != name}
+  t5x.save(epath.Path(folder), kept, 8)
+  with pytest.raises(checks.InputError, match=f"- {name}"):
+    load_base(tiny_config, RestoreCheckpointConfig(path=str(folder)))
+  source = RestoreCheckpointConfig(path=str(folder), initialise=[".*norm/scale"])
+  found = trees.values(load_base(tiny_config, source).model)
+  np.testing.assert_array_equal(found[name], np.ones(16))
+  for path, array in kept.items():
+    np.testing.assert_array_equal(found[path], array)

@@ -113,13 +113,15 @@ def test_cached_decoding_equals_teacher_forcing(tiny_t5, batch):
   encoded = tiny_t5.encode(tiny_t5.embed(tokens), masks.outer_mask(valid, valid))
   cache = tiny_t5.start_cache(encoded, valid, 5)
   for i in range(5):
-    found, cache = tiny_t5.decode_step(jnp.asarray(row["decoder_input_tokens"][:, i]), cache)
+    found, cache = tiny_t5.decode_step(
+      jnp.asarray(row["decoder_input_tokens"][:, i]), cache
+    )
     np.testing.assert_allclose(found, expected[:, i], rtol=1e-4, atol=1e-5)
 
 
 def test_segments_of_a_packed_row_do_not_see_each_other(tiny_t5):
   first, second = [5, 9, 11], [7, 8]
-  alone = jnp.asarray([first + [0, 0]], jnp.int32)
+  alone = jnp.asarray([*first, 0, 0], jnp.int32)
   packed = jnp.asarray([first + second], jnp.int32)
   segments = jnp.asarray([[1, 1, 1, 2, 2]])
   mask = masks.same_segment(segments, segments)
@@ -128,7 +130,7 @@ def test_segments_of_a_packed_row_do_not_see_each_other(tiny_t5):
   np.testing.assert_allclose(together[:, :3], apart[:, :3], rtol=1e-5, atol=1e-5)
 
 
-def test_bfloat16_activations_give_float32_logits_close_to_float32(tiny_config, tiny_t5, batch):
+def test_half_precision_gives_float32_logits_that_are_close(tiny_config, tiny_t5, batch):
   params = trees.values(tiny_t5)
   half = T5(dataclasses.replace(tiny_config, dtype="bfloat16"), params)
   found, expected = logits(half, batch), logits(tiny_t5, batch)

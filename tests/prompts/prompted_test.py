@@ -39,9 +39,7 @@ def test_each_row_gets_its_own_prompt(tiny_t5, batch, prompts):
     )
 
 
-@pytest.mark.parametrize(
-  "how", [combine.prefix, combine.suffix, combine.suffix_before_eos]
-)
+@pytest.mark.parametrize("how", [combine.prefix, combine.suffix, combine.suffix_before_eos])
 def test_padding_changes_nothing_wherever_the_prompt_goes(tiny_t5, batch, prompts, how):
   model = PromptedT5(tiny_t5, PromptBank(prompts[0]), how)
   padded = {k: np.pad(v, ((0, 0), (0, 3))) for k, v in batch.items()}

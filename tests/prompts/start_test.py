@@ -13,10 +13,9 @@ TABLE = np.arange(40, dtype=np.float32).reshape(10, 4)
 class Words:
   """A vocabulary of words; whatever else is unknown (2)."""
 
-  ids = {"good": [3], "very good": [4, 5], "bad": [6]}
-
   def encode(self, text):
-    return self.ids.get(text, [2] if text else [])
+    known = {"good": [3], "very good": [4, 5], "bad": [6]}
+    return known.get(text, [2] if text else [])
 
 
 def initialize(prompt, d_model=4):

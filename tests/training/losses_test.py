@@ -27,7 +27,9 @@ def test_token_losses_follow_the_formula(smoothing, z_loss):
   logits = rng.normal(size=(3, 4, 11)).astype(np.float32)
   targets = rng.integers(0, 11, (3, 4)).astype(np.int32)
   found = token_losses(jnp.asarray(logits), jnp.asarray(targets), z_loss, smoothing)
-  for ours, theirs in zip(found, by_formula(logits, targets, z_loss, smoothing), strict=True):
+  for ours, theirs in zip(
+    found, by_formula(logits, targets, z_loss, smoothing), strict=True
+  ):
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 

@@ -8,7 +8,9 @@ from prompt_tuning import checks
 from prompt_tuning.training.schedules import Schedule
 
 
-@pytest.mark.parametrize(("step", "rate"), [(0, 1e-8), (1000, 0.0158114), (4000, 0.00790569)])
+@pytest.mark.parametrize(
+  ("step", "rate"), [(0, 1e-8), (1000, 0.0158114), (4000, 0.00790569)]
+)
 def test_the_default_has_t5x_s_values(step, rate):
   np.testing.assert_allclose(Schedule()(step), rate, rtol=1e-5)
 
