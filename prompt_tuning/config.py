@@ -49,7 +49,7 @@ CONFIGURABLES = {
 
 # What a command runs: name in gin -> the dataclass that it binds.
 RUNS = {
-  "train.train": "prompt_tuning.train:TrainConfig",
+  "train.train": "prompt_tuning.train_config:TrainConfig",
   "eval.evaluate": "prompt_tuning.eval:EvalConfig",
   "infer.infer": "prompt_tuning.infer:InferConfig",
   "pretrain.pretrain": "prompt_tuning.pretrain:PretrainConfig",

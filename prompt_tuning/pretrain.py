@@ -131,12 +131,13 @@ def _tokens(folder: pathlib.Path, vocab_size: int) -> Tokens:
 
 
 def _row(sums: dict[str, list]) -> dict[str, float]:
-  row = {}
-  for kind, rows in sums.items():
-    total = jax.tree.map(lambda *x: float(sum(x)), *jax.device_get(rows))
-    row[f"{kind}/loss_per_nonpadding_target_token"] = total["loss"] / len(rows)
-    row[f"{kind}/accuracy"] = total["right"] / total["tokens"]
-  return row
+  """Mean loss and accuracy by objective; the loss is per token if it is normalized so."""
+  found = {kind: steps.metrics(jax.device_get(rows)) for kind, rows in sums.items()}
+  return {
+    f"{kind}/{name}": values[name]
+    for kind, values in found.items()
+    for name in ("loss", "accuracy")
+  }
 
 
 def _check_finite(state: states.TrainState, step: int) -> None:

@@ -23,6 +23,7 @@ class Progress:
     self._what, self._total, self._rows = what, total, rows
     self._first = self._step = done
     self._began = self._shown = time.monotonic()
+    self._lines = 0
     self._bar = None
     if sys.stderr.isatty():
       self._bar = tqdm(total=total, initial=done, desc=what, file=sys.stderr)
@@ -37,8 +38,9 @@ class Progress:
     if self._bar is not None:
       self._bar.set_postfix(text, refresh=False)
       self._bar.update(step - self._step)
-    elif step >= self._total or time.monotonic() - self._shown >= _SECONDS_BETWEEN_LINES:
+    elif self._due(step):
       self._shown = time.monotonic()
+      self._lines += 1
       left = (self._total - step) / rate if rate else 0.0
       shown = " ".join(f"{name}={value}" for name, value in text.items())
       print(
@@ -47,6 +49,11 @@ class Progress:
         flush=True,
       )
     self._step = step
+
+  def _due(self, step: int) -> bool:
+    """Whether a line is due: now and then, and at the end of what took a while."""
+    waited = time.monotonic() - self._shown >= _SECONDS_BETWEEN_LINES
+    return waited or (step >= self._total and self._lines > 0)
 
   def close(self) -> None:
     """Ends the bar."""

@@ -24,94 +24,24 @@ from prompt_tuning import (
   __version__,
   assembly,
   checks,
+  comparison,
   files,
   metrics_log,
   partitioning,
   trees,
 )
 from prompt_tuning import prediction as predictions
-from prompt_tuning import summary as summaries
 from prompt_tuning.checkpoints import prompt_files, run_state
-from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data import quiet
 from prompt_tuning.data.dataset_config import DatasetConfig
-from prompt_tuning.data.vocabularies import SentencePiece
-from prompt_tuning.models.config import T5Config
-from prompt_tuning.partitioning import Partitioner
 from prompt_tuning.progress import Progress
 from prompt_tuning.prompts import bank
 from prompt_tuning.prompts.prompted import PromptedT5, t5x_path
-from prompt_tuning.prompts.start import Prompt
+from prompt_tuning.train_config import TrainConfig
 from prompt_tuning.training import state as states
 from prompt_tuning.training import steps
-from prompt_tuning.training.adafactor import Adafactor
-from prompt_tuning.training.losses import Loss
-from prompt_tuning.training.schedules import Schedule
-from prompt_tuning.training.trainer import Trainer
 
 _BANK = "bank/prompts"  # path of the bank among the tunable variables
-_SAMPLES = 5  # predictions shown at the end
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-  """One training run.
-
-  Attributes:
-    model: Shape of the frozen model.
-    vocabulary: Its vocabulary.
-    checkpoint: Its weights.
-    prompt: What is learned, and how it starts.
-    optimizer: Adafactor.
-    learning_rate_fn: Learning rate by step.
-    loss: What is minimized.
-    trainer: How long, how often.
-    partitioner: Which devices.
-    prediction: How the model answers in evaluations.
-    train_dataset: What is learned from.
-    eval_dataset: What decides which prompt is best; None to keep the last.
-    test_split: Split of `eval_dataset` that the final summary reports; None for its own.
-    model_dir: Where everything is written.
-  """
-
-  model: T5Config
-  vocabulary: SentencePiece
-  checkpoint: RestoreCheckpointConfig
-  prompt: Prompt
-  optimizer: Adafactor
-  learning_rate_fn: Schedule
-  loss: Loss = Loss()
-  trainer: Trainer
-  partitioner: Partitioner = Partitioner()
-  prediction: predictions.Prediction = predictions.Prediction()
-  train_dataset: DatasetConfig
-  eval_dataset: DatasetConfig | None = None
-  test_split: str | None = None
-  model_dir: str
-
-  def check(self) -> None:
-    """Raises `InputError` for settings that contradict each other."""
-    self.partitioner.check()
-    steps.check_microbatches(self.train_dataset.batch_size, self.trainer.num_microbatches)
-
-  def identity(self, base: assembly.Base) -> dict[str, str]:
-    """What must not change between an interruption and a resume."""
-    dataset = self.train_dataset
-    return {
-      "base checkpoint": base.fingerprint,
-      "task": dataset.mixture_or_task_name,
-      "task feature lengths": json.dumps(dict(dataset.task_feature_lengths or {})),
-      "batch size": str(dataset.batch_size),
-      "data seed": str(dataset.seed),
-      "prompt": repr(self.prompt),
-      "optimizer": repr(self.optimizer),
-      "learning rate": repr(self.learning_rate_fn),
-      "loss": repr(self.loss),
-      "microbatches": str(self.trainer.num_microbatches or 1),
-      "random seed": str(self.trainer.random_seed),
-      "dropout rate": str(self.model.dropout_rate),
-      "activation dtype": self.model.dtype,
-    }
 
 
 @dataclasses.dataclass
@@ -238,25 +168,23 @@ class _Run:
       sums.append(step_sums)
       done += 1
       count, final = done - self.first, done == self.last
+      evaluate = count % trainer.eval_period == 0 or final
+      values: dict[str, float] = {}
       if count % trainer.stats_period == 0 or final:
-        values = self._stats(sums, done)
-        log.write(done, values)
+        values |= self._stats(sums, done)
         bar.update(count, {k: values[k] for k in ("loss", "accuracy")})
         sums = []
-      evaluate = count % trainer.eval_period == 0 or final
-      if evaluate or count % trainer.save_period == 0:
-        self._check_finite(done)
       if evaluate:
-        log.write(done, self._evaluate(done))
+        values |= self._evaluate(done)
+      if values:
+        log.write(done, values)
       if evaluate or count % trainer.save_period == 0:
         self._save(done)
     log.close()
     bar.close()
 
   def _stats(self, sums: list[steps.Sums], done: int) -> dict[str, float]:
-    fetched = jax.device_get(sums)
-    total = {name: float(sum(row[name] for row in fetched)) for name in fetched[0]}
-    values = steps.metrics(total, len(fetched))
+    values = steps.metrics(jax.device_get(sums))
     if not np.isfinite(values["loss"]):
       raise self._not_finite(done)
     rate = float(self.config.learning_rate_fn(done - 1))
@@ -276,6 +204,7 @@ class _Run:
 
   def _evaluate(self, done: int) -> dict[str, float]:
     """Evaluates the prompt, keeps it if it is the best, and returns the numbers."""
+    self._check_finite(done)
     if self.evaluation is None:
       self._keep_best(done, 0.0, {})
       return {}
@@ -286,7 +215,7 @@ class _Run:
       done,
     )
     score = overall(found, self.config.trainer.metric)
-    if score > self.memory.best_score:
+    if self.memory.best_step is None or score > self.memory.best_score:
       self._keep_best(done, score, found)
     else:
       self.memory.worse += 1
@@ -304,9 +233,7 @@ class _Run:
       self.eval_step(self.state.params, self.frozen, partitioning.shard_batch(b, self.mesh))
       for b in batches
     ]
-    fetched = jax.device_get(sums)
-    total = {name: float(sum(row[name] for row in fetched)) for name in fetched[0]}
-    values = steps.metrics(total, len(fetched))
+    values = steps.metrics(jax.device_get(sums))
     return {f"training_eval/{name}": value for name, value in values.items()}
 
   def _keep_best(self, done: int, score: float, found: dict) -> None:
@@ -331,12 +258,12 @@ class _Run:
     return prompts[0] if prompts.shape[0] == 1 else prompts
 
   def _save(self, done: int) -> None:
+    self._check_finite(done)
     prompt_files.save_step(self.folder, done, bank.PATH, self._prompt())
     run_state.save(self.folder, done, self.state, dataclasses.asdict(self.memory))
 
   def finish(self) -> dict[str, Any]:
-    """Compares the best prompt with the untuned model and the majority class."""
-    best = prompt_files.load_prompt(str(self.folder / "prompt.safetensors"))
+    """Writes and returns what the best prompt achieved."""
     summary: dict[str, Any] = {
       "first_step": self.first,
       "best_step": self.memory.best_step,
@@ -344,50 +271,28 @@ class _Run:
       "metrics": self.memory.best_metrics,
       "prompt": str(self.folder / "prompt.safetensors"),
     }
-    config = self.config
-    dataset = config.eval_dataset
+    dataset = self.config.eval_dataset
     if dataset is not None:
-      dataset = dataclasses.replace(dataset, split=config.test_split or dataset.split)
-      evaluation = self._evaluation(dataset, log=False)
-      array = best.reshape(self.state.params[_BANK].shape)
-      summary["split"] = dataset.split
-      summary["tasks"] = self._compared(evaluation, {_BANK: array})
+      split = self.config.test_split or dataset.split
+      evaluation = self._evaluation(dataclasses.replace(dataset, split=split), log=False)
+      best = prompt_files.load_prompt(summary["prompt"])
+      params = {_BANK: best.reshape(self.state.params[_BANK].shape)}
+      summary["split"] = split
+      summary["tasks"] = comparison.compare(
+        evaluation,
+        {"untuned": (self._untuned(), {}), "prompt": (self.answers, params)},
+        self.memory.best_step or 0,
+      )
     (self.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     return summary
 
-  def _compared(self, evaluation: Any, params: dict) -> dict[str, Any]:
-    untuned = states.Split.of(PromptedT5(self.base.model))
-    untuned_frozen = partitioning.replicate(untuned.frozen, self.mesh)
-    plain = predictions.answers(
-      untuned,
-      untuned_frozen,
-      self.config.prediction,
-      self.config.vocabulary,
-      self.mesh,
+  def _untuned(self) -> predictions.Answers:
+    """Answers of the frozen model without a prompt."""
+    split = states.Split.of(PromptedT5(self.base.model))
+    frozen = partitioning.replicate(split.frozen, self.mesh)
+    return predictions.answers(
+      split, frozen, self.config.prediction, self.config.vocabulary, self.mesh
     )
-    results = {}
-    for name, answers, values in (
-      ("untuned", plain, {}),
-      ("prompt", self.answers, params),
-    ):
-      results[name] = evaluation.run(
-        lambda batch, a=answers, v=values: a.predict(v, batch),
-        lambda batch, a=answers, v=values: a.score(v, batch),
-        self.memory.best_step,
-      )
-    compared = {}
-    for task in evaluation.task_names:
-      examples = evaluation.examples(task)
-      word, share = evaluation.majority(task)
-      tuned = results["prompt"][1].get(task, [])
-      compared[task] = {
-        "examples": len(examples),
-        "majority": {"target": word, "accuracy": share},
-        "untuned": results["untuned"][0][task],
-        "prompt": results["prompt"][0][task],
-        "samples": summaries.samples(examples[:_SAMPLES], tuned),
-      }
-    return compared
 
 
 def overall(found: dict[str, dict[str, float]], metric: str | None) -> float:
@@ -401,29 +306,6 @@ def overall(found: dict[str, dict[str, float]], metric: str | None) -> float:
     checks.choice("metric", metric, list(values))
     return values[metric]
   return float(np.mean(list(values.values()))) if values else 0.0
-
-
-def report(summary: dict[str, Any]) -> str:
-  """The summary as a person reads it."""
-  lines = []
-  for task, found in summary.get("tasks", {}).items():
-    rows = [
-      (
-        f"majority ({found['majority']['target']})",
-        {"accuracy": found["majority"]["accuracy"]},
-      ),
-      ("untuned model", found["untuned"]),
-      (f"prompt, step {summary['best_step']}", found["prompt"]),
-    ]
-    count = found["examples"]
-    lines += [
-      f"\n{task}, {summary['split']} split, {count} examples (95 % interval)",
-      summaries.table(rows, count),
-      "\nSome predictions (+ right, - wrong)",
-      found["samples"],
-    ]
-  lines.append(f"\nThe prompt is in {summary['prompt']}")
-  return "\n".join(lines)
 
 
 def _data() -> Any:

@@ -84,6 +84,6 @@ def _quiet() -> None:
 
 
 def _train_report(summary: dict[str, Any]) -> str:
-  from prompt_tuning.train import report
+  from prompt_tuning.comparison import report
 
   return report(summary)

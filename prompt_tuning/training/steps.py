@@ -1,7 +1,7 @@
 """One update and one teacher-forced evaluation, as pure functions."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -115,13 +115,14 @@ def eval_step(split: Split, loss: Loss) -> Callable[[dict, nnx.State, Batch], Su
   return step
 
 
-def metrics(sums: dict[str, float], steps: int) -> dict[str, float]:
-  """T5X's training metrics from sums over `steps` steps, on the host."""
-  tokens = max(sums["tokens"], 1.0)
+def metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+  """T5X's training metrics from the sums of some steps, on the host."""
+  total = {name: float(sum(row[name] for row in rows)) for name in rows[0]}
+  tokens = max(total["tokens"], 1.0)
   return {
-    "loss": sums["loss"] / steps,
-    "z_loss": sums["z_loss"] / steps,
-    "cross_ent_loss": (sums["loss"] - sums["z_loss"]) / steps,
-    "loss_per_nonpadding_target_token": sums["loss"] / tokens,
-    "accuracy": sums["right"] / tokens,
+    "loss": total["loss"] / len(rows),
+    "z_loss": total["z_loss"] / len(rows),
+    "cross_ent_loss": (total["loss"] - total["z_loss"]) / len(rows),
+    "loss_per_nonpadding_target_token": total["loss"] / tokens,
+    "accuracy": total["right"] / tokens,
   }

@@ -1,0 +1,79 @@
+"""A training run as data: what is trained, on what, for how long, and where to."""
+
+import dataclasses
+import json
+
+from prompt_tuning.assembly import Base
+from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
+from prompt_tuning.data.dataset_config import DatasetConfig
+from prompt_tuning.data.vocabularies import SentencePiece
+from prompt_tuning.models.config import T5Config
+from prompt_tuning.partitioning import Partitioner
+from prompt_tuning.prediction import Prediction
+from prompt_tuning.prompts.start import Prompt
+from prompt_tuning.training import steps
+from prompt_tuning.training.adafactor import Adafactor
+from prompt_tuning.training.losses import Loss
+from prompt_tuning.training.schedules import Schedule
+from prompt_tuning.training.trainer import Trainer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+  """One training run.
+
+  Attributes:
+    model: Shape of the frozen model.
+    vocabulary: Its vocabulary.
+    checkpoint: Its weights.
+    prompt: What is learned, and how it starts.
+    optimizer: Adafactor.
+    learning_rate_fn: Learning rate by step.
+    loss: What is minimized.
+    trainer: How long, how often.
+    partitioner: Which devices.
+    prediction: How the model answers in evaluations.
+    train_dataset: What is learned from.
+    eval_dataset: What decides which prompt is best; None to keep the last.
+    test_split: Split of `eval_dataset` that the final summary reports; None for its own.
+    model_dir: Where everything is written.
+  """
+
+  model: T5Config
+  vocabulary: SentencePiece
+  checkpoint: RestoreCheckpointConfig
+  prompt: Prompt
+  optimizer: Adafactor
+  learning_rate_fn: Schedule
+  loss: Loss = Loss()
+  trainer: Trainer
+  partitioner: Partitioner = Partitioner()
+  prediction: Prediction = Prediction()
+  train_dataset: DatasetConfig
+  eval_dataset: DatasetConfig | None = None
+  test_split: str | None = None
+  model_dir: str
+
+  def check(self) -> None:
+    """Raises `InputError` for settings that contradict each other."""
+    self.partitioner.check()
+    steps.check_microbatches(self.train_dataset.batch_size, self.trainer.num_microbatches)
+
+  def identity(self, base: Base) -> dict[str, str]:
+    """What must not change between an interruption and a resume."""
+    dataset = self.train_dataset
+    return {
+      "base checkpoint": base.fingerprint,
+      "task": dataset.mixture_or_task_name,
+      "task feature lengths": json.dumps(dict(dataset.task_feature_lengths or {})),
+      "batch size": str(dataset.batch_size),
+      "data seed": str(dataset.seed),
+      "prompt": repr(self.prompt),
+      "optimizer": repr(self.optimizer),
+      "learning rate": repr(self.learning_rate_fn),
+      "loss": repr(self.loss),
+      "microbatches": str(self.trainer.num_microbatches or 1),
+      "random seed": str(self.trainer.random_seed),
+      "dropout rate": str(self.model.dropout_rate),
+      "activation dtype": self.model.dtype,
+    }
