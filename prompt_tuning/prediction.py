@@ -88,8 +88,9 @@ def answers(
     model = split.merge(params, frozen)
     inputs, ids = batch["encoder_input_tokens"], batch.get("prompt_ids")
     if candidates is not None:
+      encoded, real = model.encode(inputs, ids)
       return rank(
-        lambda targets: model.score(inputs, targets, ids),
+        lambda targets: model.score_encoded(encoded, real, targets),
         jax.numpy.asarray(candidates),
         inputs.shape[0],
       )[0]

@@ -96,6 +96,17 @@ class PromptedT5(nnx.Module):
     """
     dropout = self.model.dropout(dropout_key)
     encoded, real = self.encode(encoder_input_tokens, prompt_ids, dropout)
+    return self.decode(encoded, real, decoder_input_tokens, decoder_target_tokens, dropout)
+
+  def decode(
+    self,
+    encoded: Array,
+    real: Array,
+    decoder_input_tokens: Array,
+    decoder_target_tokens: Array,
+    dropout: Dropout | None = None,
+  ) -> Array:
+    """Logits [batch, target_len, vocab] from what `encode` returned."""
     targets = decoder_target_tokens > 0
     return self.model.decode(
       decoder_input_tokens,
@@ -112,8 +123,15 @@ class PromptedT5(nnx.Module):
     prompt_ids: Array | None = None,
   ) -> Array:
     """Log-likelihood of each target sequence: [batch] float32, natural logarithm."""
+    encoded, real = self.encode(encoder_input_tokens, prompt_ids)
+    return self.score_encoded(encoded, real, decoder_target_tokens)
+
+  def score_encoded(
+    self, encoded: Array, real: Array, decoder_target_tokens: Array
+  ) -> Array:
+    """`score` from what `encode` returned, for several targets of one input."""
     inputs = shift_right(decoder_target_tokens)
-    logits = self.logits(encoder_input_tokens, inputs, decoder_target_tokens, prompt_ids)
+    logits = self.decode(encoded, real, inputs, decoder_target_tokens)
     return sequence_scores(logits, decoder_target_tokens)
 
   def generate(

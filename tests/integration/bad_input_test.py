@@ -384,7 +384,7 @@ def test_fewer_steps_than_the_checkpoint_has(refused_training):
   "macro", ["BATCH_SIZE", "PROMPT_LENGTH", "LEARNING_RATE", "TRAIN_STEPS_RELATIVE"]
 )
 def test_a_number_in_quotes(refused_training, macro):
-  assert "'10'" in refused_training(**{macro: "10"})
+  assert macro in refused_training(**{macro: "10"})
 
 
 def test_no_number_of_steps(refused_training):
@@ -460,6 +460,7 @@ def test_no_gin_file(refused, name):
 # A run that goes wrong on the way.
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
 def test_a_prompt_that_is_not_a_number_stops_before_anything_is_kept(
   run, command, tmp_path
 ):
@@ -471,6 +472,7 @@ def test_a_prompt_that_is_not_a_number_stops_before_anything_is_kept(
   assert not list((tmp_path / "run").rglob("*.safetensors"))
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
 def test_a_run_that_diverges_keeps_the_last_good_state(run, command, tmp_path):
   folder = tmp_path / "run"
   schedule = "--gin.utils.create_learning_rate_scheduler"

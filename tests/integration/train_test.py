@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -105,24 +106,19 @@ def test_a_run_leaves_every_file_it_promises(trained):
 def test_the_config_of_a_run_runs_again(trained, run):
   found = run(["train", f"--gin_file={trained.folder / 'config.gin'}", "--dry_run"])
   assert found.status == 0, found.err
-  head, _, _ = found.out.partition("decoder/")
+  head, _, _ = found.out.partition("\nencoder/prompt")
   assert head.strip() == (trained.folder / "config.gin").read_text().strip()
 
 
-def test_metrics_name_every_step_once_and_the_evaluations(trained):
+def test_metrics_name_every_step_once(trained):
   found = rows(trained.folder / "metrics.jsonl")
-  stats = [row for row in found if "loss" in row]
-  assert [row["step"] for row in stats] == list(range(FIRST + 1, LAST + 1))
-  assert all(
-    row.keys() >= {"loss", "z_loss", "cross_ent_loss", "accuracy", "learning_rate"}
-    for row in stats
-  )
-  assert all(row["learning_rate"] == pytest.approx(0.3) for row in stats)
-  evaluated = [row for row in found if "eval/tiny_words/accuracy" in row]
-  assert [row["step"] for row in evaluated] == [9, 15]
-  assert all("training_eval/loss" in row for row in evaluated)
-  assert len(found) == len(stats) + len(evaluated)
-  assert stats[-1]["loss"] < stats[0]["loss"]
+  assert [row["step"] for row in found] == list(range(FIRST + 1, LAST + 1))
+  names = {"loss", "z_loss", "cross_ent_loss", "accuracy", "learning_rate"}
+  assert all(row.keys() >= names for row in found)
+  assert all(row["learning_rate"] == pytest.approx(0.3) for row in found)
+  assert found[-1]["loss"] < found[0]["loss"]
+  for name in ("eval/tiny_words/accuracy", "training_eval/loss"):
+    assert [row["step"] for row in found if name in row] == [9, 15]
 
 
 def test_tensorboard_reads_the_same_numbers(trained):
@@ -157,7 +153,7 @@ def test_every_save_is_a_numpy_file_where_the_original_put_it(trained):
     with path.open("rb") as content:
       arrays.append(np.load(content, allow_pickle=False))
   assert all(x.shape == (3, 16) and x.dtype == np.float32 for x in arrays)
-  assert all((a != b).any() for a, b in zip(arrays, arrays[1:], strict=False))
+  assert all((a != b).any() for a, b in itertools.pairwise(arrays))
   assert all(np.isfinite(x).all() for x in arrays)
 
 
@@ -414,10 +410,12 @@ def test_infer_scores_the_targets(trained, settings, run, command, tmp_path):
   base = assembly.load_base(settings.model, settings.checkpoint)
   model = pt.PromptedT5(base.model, pt.PromptBank(pt.load_prompt(prompt)))
   encode = settings.vocabulary.load().encode
-  expected = [
-    float(model.score(*(np.array([[*encode(x), 1]], np.int32) for x in example))[0])
-    for example in tiny_tasks.sentences("test")
-  ]
+  inputs, targets = np.zeros((9, 12), np.int32), np.zeros((9, 4), np.int32)
+  for row, example in enumerate(tiny_tasks.sentences("test")):
+    for array, text in zip((inputs, targets), example, strict=True):
+      tokens = [*encode(text), 1]
+      array[row, : len(tokens)] = tokens
+  expected = jax.jit(model.score)(inputs, targets)
   np.testing.assert_allclose([line["score"] for line in lines], expected, rtol=1e-5)
 
 
