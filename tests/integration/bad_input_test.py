@@ -1,5 +1,6 @@
 """Bad input: exit status 2, one clear message on stderr, before any step of training."""
 
+import importlib
 import pathlib
 import pickle
 import shutil
@@ -242,6 +243,9 @@ def test_a_split_without_examples(refused_training, split):
 @pytest.fixture(scope="session")
 def letters(tmp_path_factory) -> str:
   """A vocabulary of Latin letters without byte fallback: much is unknown to it."""
+  # Modules register their tasks in the vocabulary of the run that imports them first.
+  importlib.import_module("tiny_tasks")
+  importlib.import_module("prompt_tuning.data.movie_reviews")
   folder = tmp_path_factory.mktemp("letters")
   words = ["good", "bad", "film", "story", "positive", "negative", "the", "quick", "fox"]
   (folder / "text.txt").write_text("\n".join(" ".join(words) for _ in range(50)))
