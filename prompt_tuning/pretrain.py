@@ -81,7 +81,7 @@ def pretrain(config: PretrainConfig, config_text: str = "") -> dict[str, float]:
   state = states.create(split, transformation, key_train)
   saved = run_state.steps(folder)
   if saved:
-    state, _ = run_state.load(folder, saved[-1], state)
+    state = run_state.load(folder, saved[-1]).onto(state)
   first = int(state.step)
   (folder / "config.gin").write_text(config_text)
   log = metrics_log.MetricsLog(folder, first)

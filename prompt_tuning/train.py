@@ -123,20 +123,21 @@ class _Run:
     saved = run_state.steps(self.folder)
     if not saved:
       return state
-    found, memory = run_state.load(self.folder, saved[-1], state)
+    found = run_state.load(self.folder, saved[-1])
+    before = found.memory["identity"]
     differing = [
-      f"  {name}: {memory['identity'].get(name)} before, {value} now"
+      f"  {name}: {before.get(name)} before, {value} now"
       for name, value in self.memory.identity.items()
-      if memory["identity"].get(name) != value
+      if before.get(name) != value
     ]
     if differing:
       raise checks.InputError(
         f"{self.folder} holds a run with other settings, expected the same to continue "
         "it; restore them or choose another MODEL_DIR\n" + "\n".join(differing)
       )
-    self.memory = Memory(**memory)
-    _log(f"continuing {self.folder} at step {int(found.step)}")
-    return found
+    self.memory = Memory(**found.memory)
+    _log(f"continuing {self.folder} at step {saved[-1]}")
+    return found.onto(state)
 
   def _evaluation(self, dataset: DatasetConfig | None, log: bool = True) -> Any:
     if dataset is None:

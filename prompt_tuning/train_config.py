@@ -66,6 +66,7 @@ class TrainConfig:
       "base checkpoint": base.fingerprint,
       "task": dataset.mixture_or_task_name,
       "task feature lengths": json.dumps(dict(dataset.task_feature_lengths or {})),
+      "split": dataset.split,
       "batch size": str(dataset.batch_size),
       "data seed": str(dataset.seed),
       "prompt": repr(self.prompt),

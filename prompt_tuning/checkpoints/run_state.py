@@ -7,6 +7,7 @@ PRNG key) under their tree paths and, as metadata, whatever the loop must rememb
 frozen model is never in it. A file appears under its name only when it is complete.
 """
 
+import dataclasses
 import json
 import re
 from typing import Any
@@ -56,11 +57,47 @@ def save(model_dir: epath.Path, step: int, state: PyTree, memory: dict[str, Any]
   return len(content)
 
 
-def load(model_dir: epath.Path, step: int, like: PyTree) -> tuple[PyTree, dict]:
-  """The state that `save` wrote, in the structure of `like`.
+@dataclasses.dataclass(frozen=True)
+class Saved:
+  """What `save` wrote.
+
+  Attributes:
+    path: The file.
+    arrays: Leaves by their tree path.
+    memory: JSON values that the loop wanted back.
+  """
+
+  path: epath.Path
+  arrays: dict[str, np.ndarray]
+  memory: dict[str, Any]
+
+  def onto(self, like: PyTree) -> PyTree:
+    """The state in the structure of `like`.
+
+    Raises:
+      InputError: It belongs to another kind of run.
+    """
+    named, remedy = dict(_named(like)), "choose another MODEL_DIR"
+    missing, unexpected = (
+      named.keys() - self.arrays.keys(),
+      self.arrays.keys() - named.keys(),
+    )
+    checks.names(f"the run state {self.path}", missing, unexpected, remedy)
+    leaves = []
+    for name, leaf in named.items():
+      template = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+      found = self.arrays[name]
+      checks.shape(f"{name} of {self.path}", found.shape, template.shape, remedy)
+      array = jnp.asarray(found)
+      leaves.append(jax.random.wrap_key_data(array) if _is_key(leaf) else array)
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def load(model_dir: epath.Path, step: int) -> Saved:
+  """Reads the state of one step.
 
   Raises:
-    InputError: The file is damaged or belongs to another kind of run.
+    InputError: The file is damaged.
   """
   path = model_dir / "run_state" / f"step_{step}.safetensors"
   try:
@@ -72,25 +109,7 @@ def load(model_dir: epath.Path, step: int, like: PyTree) -> tuple[PyTree, dict]:
       f"the run state {path} cannot be read ({error}), expected a file of this program; "
       "delete it to continue from the one before, or choose another MODEL_DIR"
     ) from error
-  named = dict(_named(like))
-  checks.names(
-    f"the run state {path}",
-    named.keys() - arrays.keys(),
-    arrays.keys() - named.keys(),
-    "choose another MODEL_DIR",
-  )
-  leaves = []
-  for name, leaf in named.items():
-    template = jax.random.key_data(leaf) if _is_key(leaf) else leaf
-    checks.shape(
-      f"{name} of {path}",
-      arrays[name].shape,
-      template.shape,
-      "choose another MODEL_DIR",
-    )
-    array = jnp.asarray(arrays[name])
-    leaves.append(jax.random.wrap_key_data(array) if _is_key(leaf) else array)
-  return jax.tree.unflatten(jax.tree.structure(like), leaves), memory
+  return Saved(path, arrays, memory)
 
 
 def _named(tree: PyTree) -> list[tuple[str, Any]]:

@@ -10,10 +10,18 @@ from typing import Any
 
 from prompt_tuning import checks, config, trees
 from prompt_tuning.cli import flags
+from prompt_tuning.data import quiet
+
+
+def _train_report(summary: dict[str, Any]) -> str:
+  from prompt_tuning.comparison import report
+
+  return report(summary)
+
 
 # command -> (name in gin, module, function, how its result is printed)
 _RUNS: dict[str, tuple[str, str, str, Callable[[Any], str]]] = {
-  "train": ("train.train", "train", "train", lambda s: _train_report(s)),
+  "train": ("train.train", "train", "train", _train_report),
   "eval": ("eval.evaluate", "eval", "evaluate", json.dumps),
   "infer": ("infer.infer", "infer", "infer", str),
   "pretrain": ("pretrain.pretrain", "pretrain", "pretrain", json.dumps),
@@ -64,6 +72,7 @@ def _data_folders(given: Any) -> None:
   """Hands the data flags to seqio, which is imported only when one is given."""
   caches = _paths(given.seqio_additional_cache_dirs)
   if given.tfds_data_dir or caches:
+    quiet.import_seqio()
     import seqio
 
     if given.tfds_data_dir:
@@ -81,9 +90,3 @@ def _quiet() -> None:
   os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
   logging.getLogger("absl").setLevel(logging.ERROR)
   warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
-
-
-def _train_report(summary: dict[str, Any]) -> str:
-  from prompt_tuning.comparison import report
-
-  return report(summary)

@@ -26,8 +26,9 @@ def state(tiny_t5):
 def test_what_is_saved_comes_back_bit_for_bit(tmp_path, state):
   folder = epath.Path(tmp_path)
   size = run_state.save(folder, 3, state, {"best": 1.5, "name": "x"})
-  found, memory = run_state.load(folder, 3, state)
-  assert memory == {"best": 1.5, "name": "x"}
+  saved = run_state.load(folder, 3)
+  found = saved.onto(state)
+  assert saved.memory == {"best": 1.5, "name": "x"}
   assert jax.tree.structure(found) == jax.tree.structure(state)
   for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(state), strict=True):
     assert ours.dtype == theirs.dtype
@@ -62,11 +63,11 @@ def test_a_damaged_file_is_refused(tmp_path, state, keep):
   path = tmp_path / "run_state" / "step_1.safetensors"
   path.write_bytes(path.read_bytes()[:keep])
   with pytest.raises(checks.InputError, match="run state"):
-    run_state.load(folder, 1, state)
+    run_state.load(folder, 1)
 
 
 def test_the_state_of_another_kind_of_run_is_refused(tmp_path, state):
   folder = epath.Path(tmp_path)
   run_state.save(folder, 1, {"other": np.zeros(3)}, {})
   with pytest.raises(checks.InputError, match="params"):
-    run_state.load(folder, 1, state)
+    run_state.load(folder, 1).onto(state)
