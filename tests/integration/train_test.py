@@ -298,7 +298,7 @@ def test_a_finished_run_trains_no_more(trained, finished, run, command):
     ([], {"RANDOM_SEED": 1}, "  random seed: 0 before, 1 now"),
     ([], {"CLASS_LABELS": ["good", "bad"]}, "  prompt: "),
     ([], {"Z_LOSS": 0.5}, "  loss: "),
-    ([], {"PROMPT_LENGTH": 4}, "[1, 3, 16], expected [1, 4, 16]"),
+    ([], {"PROMPT_LENGTH": 4}, "  prompt: "),
     ([], {"TASK_FEATURE_LENGTHS": {"inputs": 8, "targets": 4}}, "  task feature lengths: "),
     (["--gin.train/utils.DatasetConfig.split='test'"], {}, "split: train before, test now"),
   ],
