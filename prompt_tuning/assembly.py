@@ -62,6 +62,7 @@ def with_prompt(
   Raises:
     InputError: The prompt was trained for another model, or does not fit.
   """
+  check_vocabulary(vocabulary, base)
   if isinstance(prompt.start, FromFile):
     check_prompt_file(prompt.start.path, base)
   bank = prompt.initialize(
@@ -71,6 +72,16 @@ def with_prompt(
     vocabulary.load,
   )
   return PromptedT5(base.model, PromptBank(bank))
+
+
+def check_vocabulary(vocabulary: SentencePiece, base: Base) -> None:
+  """Raises `InputError` when the embedding table has fewer rows than the vocabulary."""
+  pieces, rows = vocabulary.load().vocab_size, base.model.config.vocab_size
+  if pieces > rows:
+    raise checks.InputError(
+      f"the vocabulary {vocabulary.sentencepiece_model_file} has {pieces} ids, the model's "
+      f"table {rows} rows, expected at least as many; choose the model's own vocabulary"
+    )
 
 
 def check_prompt_file(path: str, base: Base) -> None:

@@ -51,3 +51,9 @@ def names(what: str, missing: Iterable[str], unexpected: Iterable[str], remedy: 
       f"{what} does not fit the model (- missing, + unexpected); {remedy}\n"
       + "\n".join(lines)
     )
+
+
+def number(macro: str, value: object, least: float, remedy: str) -> None:
+  """Raises `InputError` unless `value` is a number and at least `least`."""
+  if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
+    raise InputError(f"{macro} is {value!r}, expected a number from {least:g}; {remedy}")

@@ -7,9 +7,9 @@ that a binding such as `utils.DatasetConfig.split = 'test'` means what it meant.
 
 import contextlib
 import importlib
-import logging
 import pathlib
 import re
+import tokenize
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TextIO
 
@@ -83,7 +83,8 @@ def load(
     InputError: A file, macro or binding is unknown, or required macros are missing.
   """
   _parse(files, bindings, search_paths)
-  settings = _evaluated(lambda: _collector(run)())
+  with _understood(f"the settings of {run}"):
+    settings = _collector(run)()
   return settings, gin.operative_config_str()
 
 
@@ -94,7 +95,8 @@ def query(macro: str, files: Sequence[str], bindings: Sequence[str] = ()) -> Any
     InputError: As `load`.
   """
   _parse(files, [*bindings, f"query.value = %{macro}"], ())
-  return _evaluated(_registered["query"])
+  with _understood(f"the macro {macro}"):
+    return _registered["query"]()
 
 
 def _parse(
@@ -103,28 +105,36 @@ def _parse(
   gin.clear_config(clear_constants=True)
   _register()
   _reader.search_paths = [pathlib.Path(path) for path in search_paths]
-  for name in files:
-    _reader.check(name)
-  try:
-    with gin.unlock_config(), _silenced():
-      parsed = gin.parse_config_files_and_bindings(
-        list(files), list(bindings), finalize_config=False
-      )
-  except checks.InputError:
-    raise
-  except (OSError, SyntaxError, ValueError, TypeError, KeyError) as error:
-    raise checks.InputError(_gin_error(error)) from error
+  parsed = []
+  with gin.unlock_config():
+    for name in files:
+      _reader.check(name)
+      with _understood(f"the gin file {name}"):
+        parsed.append(gin.parse_config_file(name))
+    for binding in bindings:
+      with _understood(f"the binding {binding!r}"):
+        gin.parse_config(binding)
   _check_macros([_reader.text(name) for name in _names(parsed)], bindings)
 
 
 @contextlib.contextmanager
-def _silenced() -> Iterator[None]:
-  """Hides what gin logs while it looks for a file in one place after another."""
-  logging.disable(logging.ERROR)
+def _understood(what: str) -> Iterator[None]:
+  """Turns whatever gin raises about `what` into an `InputError`."""
   try:
     yield
-  finally:
-    logging.disable(logging.NOTSET)
+  except checks.InputError:
+    raise
+  except (
+    ImportError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    tokenize.TokenError,
+  ) as error:
+    raise checks.InputError(_gin_error(what, error)) from error
 
 
 def _names(parsed: Iterable[Any]) -> list[str]:
@@ -135,23 +145,15 @@ def _names(parsed: Iterable[Any]) -> list[str]:
   return names
 
 
-def _evaluated(build: Any) -> Any:
-  try:
-    return build()
-  except checks.InputError:
-    raise
-  except (ValueError, TypeError, RuntimeError) as error:
-    raise checks.InputError(_gin_error(error)) from error
-
-
-def _gin_error(error: Exception) -> str:
+def _gin_error(what: str, error: Exception) -> str:
   text = str(error).strip()
   unknown = re.search(r"No configurable matching '([^']+)'", text)
   if unknown:
     name = unknown[1]
     close = checks.nearest(name, [*CONFIGURABLES, *RUNS])
-    return f"the config binds {name!r}, which is unknown; nearest: {', '.join(close)}"
-  return f"the config cannot be used: {text.splitlines()[0]}; correct the gin file or flag"
+    return f"{what} binds {name!r}, which is unknown; nearest: {', '.join(close)}"
+  reason = " ".join(line.strip() for line in text.splitlines())
+  return f"{what}: the config cannot be used ({reason}); correct the gin file or flag"
 
 
 def _check_macros(texts: Iterable[str], bindings: Iterable[str]) -> None:
@@ -225,7 +227,8 @@ def _register() -> None:
   """Registers the table with gin, once."""
   if _registered:
     return
-  gin.config.register_file_reader(_reader.open, _reader.check)
+  # gin's own readers would take a folder of the same name on sys.path for ours.
+  gin.config._FILE_READERS[:] = [(_reader.open, _reader.check)]
   for name, home in {**CONFIGURABLES, **RUNS}.items():
     module, _, attribute = home.partition(":")
     target = getattr(importlib.import_module(module), attribute)

@@ -113,6 +113,11 @@ class _Run:
     )
     (folder / "model-info.txt").write_text(trees.describe(model, t5x_path) + "\n")
     self.evaluation = self._evaluation(config.eval_dataset)
+    if config.eval_dataset is not None:
+      self.test_dataset = dataclasses.replace(
+        config.eval_dataset, split=config.test_split or config.eval_dataset.split
+      )
+      _data().tasks.find(self.test_dataset, config.vocabulary)
     self.answers = predictions.answers(
       self.split, self.frozen, config.prediction, config.vocabulary, self.mesh
     )
@@ -272,13 +277,11 @@ class _Run:
       "metrics": self.memory.best_metrics,
       "prompt": str(self.folder / "prompt.safetensors"),
     }
-    dataset = self.config.eval_dataset
-    if dataset is not None:
-      split = self.config.test_split or dataset.split
-      evaluation = self._evaluation(dataclasses.replace(dataset, split=split), log=False)
+    if self.evaluation is not None:
+      evaluation = self._evaluation(self.test_dataset, log=False)
       best = prompt_files.load_prompt(summary["prompt"])
       params = {_BANK: best.reshape(self.state.params[_BANK].shape)}
-      summary["split"] = split
+      summary["split"] = self.test_dataset.split
       summary["tasks"] = comparison.compare(
         evaluation,
         {"untuned": (self._untuned(), {}), "prompt": (self.answers, params)},

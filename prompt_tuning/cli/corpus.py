@@ -1,15 +1,16 @@
 """`prompt-tuning corpus`: text for pretraining, from what is installed."""
 
-import argparse
 import functools
 import json
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
 
+from prompt_tuning.cli import flags
+
 
 def main(command: str, arguments: Sequence[str]) -> int:
   """Builds a corpus folder and prints its manifest."""
-  parser = argparse.ArgumentParser(
+  parser = flags.Parser(
     prog=f"prompt-tuning {command}",
     description="Gathers review text and whatever else is named into a corpus folder. "
     "Sentences of the demo task are left out.",

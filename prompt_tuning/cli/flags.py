@@ -32,7 +32,7 @@ def parse(command: str, arguments: Sequence[str]) -> argparse.Namespace:
   Raises:
     InputError: A flag is unknown or incomplete.
   """
-  parser = _Parser(
+  parser = Parser(
     prog=f"prompt-tuning {command}",
     allow_abbrev=False,
     formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -109,8 +109,9 @@ def _boolean(text: str) -> bool:
   return text.lower() not in ("false", "0", "no")
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
   """Reports wrong flags as every other wrong input is reported."""
 
   def error(self, message: str):
+    """Raises `InputError` instead of printing the usage."""
     raise checks.InputError(f"{message}; `{self.prog} --help` shows the flags")

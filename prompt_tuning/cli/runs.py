@@ -10,7 +10,7 @@ from typing import Any
 
 from prompt_tuning import checks, config, trees
 from prompt_tuning.cli import flags
-from prompt_tuning.data import quiet
+from prompt_tuning.data import folders
 
 
 def _train_report(summary: dict[str, Any]) -> str:
@@ -44,7 +44,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
   if given.dry_run:
     print(_description(settings, text))
     return 0
-  _data_folders(given)
+  folders.use(given.tfds_data_dir, _paths(given.seqio_additional_cache_dirs))
   run = getattr(importlib.import_module(f"prompt_tuning.{module}"), function)
   print(show(run(settings, text)))
   return 0
@@ -66,18 +66,6 @@ def _description(settings: Any, text: str) -> str:
     bank = PromptBank.abstract(shape)
   model = PromptedT5(T5.abstract(settings.model), bank)
   return f"{text}\n{trees.describe(model, t5x_path)}\n{jax.default_backend()} backend"
-
-
-def _data_folders(given: Any) -> None:
-  """Hands the data flags to seqio, which is imported only when one is given."""
-  caches = _paths(given.seqio_additional_cache_dirs)
-  if given.tfds_data_dir or caches:
-    quiet.import_seqio()
-    import seqio
-
-    if given.tfds_data_dir:
-      seqio.set_tfds_data_dir_override(given.tfds_data_dir)
-    seqio.add_global_cache_dirs(caches)
 
 
 def _paths(text: str) -> list[str]:

@@ -1,13 +1,14 @@
 """`prompt-tuning vocabulary`: a SentencePiece model for a corpus folder."""
 
-import argparse
 import pathlib
 from collections.abc import Sequence
+
+from prompt_tuning.cli import flags
 
 
 def main(command: str, arguments: Sequence[str]) -> int:
   """Trains the vocabulary and prints its path."""
-  parser = argparse.ArgumentParser(
+  parser = flags.Parser(
     prog=f"prompt-tuning {command}",
     description="Trains a SentencePiece model on the text of a corpus folder and puts "
     "it there. The model's vocab_size is pieces + 100 sentinels, rounded up to 128.",

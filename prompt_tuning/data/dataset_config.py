@@ -39,7 +39,8 @@ class DatasetConfig:
         f"pack is True for split {self.split!r}, expected False: this version trains "
         "prompts on one example per row; remove the binding"
       )
-    if self.batch_size < 1:
+    if not isinstance(self.batch_size, int) or self.batch_size < 1:
       raise checks.InputError(
-        f"BATCH_SIZE is {self.batch_size}, expected a positive number of examples"
+        f"BATCH_SIZE is {self.batch_size!r}, expected a positive number of examples; "
+        "write it without quotes"
       )

@@ -9,6 +9,7 @@ step, and a run resumes without any saved position.
 """
 
 import dataclasses
+import itertools
 import json
 import pathlib
 from collections.abc import Callable
@@ -56,13 +57,14 @@ def tokenize(
       )
     inputs = encode([e["inputs"] for e in examples])
     heads = {h: len(encode([h])[0]) for h in {_head(e["inputs"]) for e in examples}}
+    targets = encode([e["targets"] for e in examples])
     np.savez(
       cache,
-      text=np.concatenate([np.array([*ids, EOS], np.int32) for ids in encode(text)]),
-      inputs=np.concatenate([np.array(ids, np.int32) for ids in inputs]),
+      text=_joined([[*ids, EOS] for ids in encode(text)]),
+      inputs=_joined(inputs),
       starts=np.cumsum([0] + [len(ids) for ids in inputs]),
       prefix=np.array([heads[_head(e["inputs"])] for e in examples], np.int32),
-      targets=_padded([[*ids, EOS] for ids in encode([e["targets"] for e in examples])]),
+      targets=_padded([[*ids, EOS] for ids in targets]),
     )
   with np.load(cache, allow_pickle=False) as arrays:
     return Tokens(**{f.name: arrays[f.name] for f in dataclasses.fields(Tokens)})
@@ -72,8 +74,12 @@ def _head(inputs: str) -> str:
   return inputs.partition(": ")[0] + ":"
 
 
+def _joined(rows: list[list[int]]) -> np.ndarray:
+  return np.array(list(itertools.chain.from_iterable(rows)), np.int32)
+
+
 def _padded(rows: list[list[int]], length: int | None = None) -> np.ndarray:
-  length = length or max(map(len, rows))
+  length = length or max(map(len, rows), default=0)
   out = np.zeros((len(rows), length), np.int32)
   for i, row in enumerate(rows):
     out[i, : len(row)] = row[:length]

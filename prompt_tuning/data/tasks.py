@@ -25,12 +25,7 @@ def find(config: DatasetConfig, vocabulary: vocabularies.SentencePiece) -> Any:
     try:
       importlib.import_module(module)
     except ModuleNotFoundError as error:
-      if error.name is None or not module.startswith(error.name):
-        raise
-      raise checks.InputError(
-        f"there is no module {module!r}, expected the module that registers the task; "
-        "correct MIXTURE_OR_TASK_MODULE or add its folder to PYTHONPATH"
-      ) from error
+      raise _missing(module, error.name or "") from error
   name = config.mixture_or_task_name
   known = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
   if name not in known:
@@ -39,7 +34,26 @@ def find(config: DatasetConfig, vocabulary: vocabularies.SentencePiece) -> Any:
   if config.split not in provider.splits:
     raise checks.unknown(f"split of {name}", config.split, list(provider.splits))
   check_vocabulary(name, provider, vocabulary)
+  lengths = config.task_feature_lengths
+  lacking = provider.output_features.keys() - (lengths or provider.output_features).keys()
+  if lacking:
+    raise checks.InputError(
+      f"TASK_FEATURE_LENGTHS is {dict(lengths or {})}, expected a length for every feature "
+      f"of {name}; add {', '.join(sorted(lacking))}"
+    )
   return provider
+
+
+def _missing(module: str, lacking: str) -> checks.InputError:
+  """The error for a task module that is not there, or whose own import is not."""
+  if module == lacking or module.startswith(f"{lacking}."):
+    return checks.InputError(
+      f"there is no module {module!r}, expected the module that registers the task; "
+      "correct MIXTURE_OR_TASK_MODULE or add its folder to PYTHONPATH"
+    )
+  return checks.InputError(
+    f"the module {module!r} imports {lacking!r}, which is not installed; install it"
+  )
 
 
 def _modules(module: str | Sequence[str] | None) -> list[str]:

@@ -116,9 +116,9 @@ class Prompt:
   num_prompts: int = 1
 
   def __post_init__(self):
-    if not 1 <= self.length <= MAX_LENGTH:
+    if not isinstance(self.length, int) or not 1 <= self.length <= MAX_LENGTH:
       raise checks.InputError(
-        f"PROMPT_LENGTH is {self.length}, expected 1 to {MAX_LENGTH} tokens; the paper "
+        f"PROMPT_LENGTH is {self.length!r}, expected 1 to {MAX_LENGTH} tokens; the paper "
         "uses 5 to 150"
       )
 

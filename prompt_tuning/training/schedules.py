@@ -43,6 +43,8 @@ class Schedule:
   min_learning_rate: float = 1e-8
 
   def __post_init__(self):
+    rate = self.base_learning_rate
+    checks.number("LEARNING_RATE", rate, 0.0, "the paper uses 0.3, without quotes")
     for name in self._names():
       checks.choice("learning-rate factor", name, FACTORS)
 

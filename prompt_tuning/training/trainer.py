@@ -37,6 +37,20 @@ class Trainer:
   metric: str | None = None
   random_seed: int = 0
 
+  def __post_init__(self):
+    for macro, value, least in (
+      ("EVAL_PERIOD", self.eval_period, 1),
+      ("SAVE_PERIOD", self.save_period, 1),
+      ("STATS_PERIOD", self.stats_period, 1),
+      ("EVAL_STEPS", self.eval_steps, 0),
+      ("PATIENCE", self.patience, 1),
+      ("TRAIN_STEPS", self.total_steps, 1),
+      ("TRAIN_STEPS_RELATIVE", self.relative_steps, 1),
+      ("INITIAL_STEP", self.initial_step, 0),
+    ):
+      if value is not None:
+        checks.number(macro, value, least, "give a number of steps without quotes")
+
   def steps(self, checkpoint_step: int) -> tuple[int, int]:
     """(first, last) step of the run.
 

@@ -121,7 +121,7 @@ def test_cached_decoding_equals_teacher_forcing(tiny_t5, batch):
 
 def test_segments_of_a_packed_row_do_not_see_each_other(tiny_t5):
   first, second = [5, 9, 11], [7, 8]
-  alone = jnp.asarray([*first, 0, 0], jnp.int32)
+  alone = jnp.asarray([[*first, 0, 0]], jnp.int32)
   packed = jnp.asarray([first + second], jnp.int32)
   segments = jnp.asarray([[1, 1, 1, 2, 2]])
   mask = masks.same_segment(segments, segments)

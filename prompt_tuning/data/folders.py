@@ -1,0 +1,22 @@
+"""Where datasets lie on this machine."""
+
+from collections.abc import Sequence
+
+from prompt_tuning.data import quiet
+
+
+def use(tfds_data_dir: str | None, cache_dirs: Sequence[str]) -> None:
+  """Hands the folders to seqio, which is imported only when there is one.
+
+  Args:
+    tfds_data_dir: Where TFDS datasets lie, or None for its default.
+    cache_dirs: Where seqio's offline caches lie.
+  """
+  if not tfds_data_dir and not cache_dirs:
+    return
+  quiet.import_seqio()
+  import seqio
+
+  if tfds_data_dir:
+    seqio.set_tfds_data_dir_override(tfds_data_dir)
+  seqio.add_global_cache_dirs(list(cache_dirs))
