@@ -45,7 +45,7 @@ def draw(numbers: dict, path: pathlib.Path) -> None:
   steps, accuracy = zip(*numbers["validation"], strict=True)
   left.plot(steps, accuracy, "o-", color="#3465a4")
   left.set(xlabel="step", ylabel="accuracy, %", title="validation split")
-  left.set_ylim(bottom=50)
+  left.set_ylim(50, 80)
   bars = [
     ("majority\nclass", numbers["majority"]["accuracy"], "#babdb6"),
     ("untuned\nmodel", numbers["untuned"]["accuracy"], "#888a85"),

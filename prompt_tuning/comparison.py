@@ -39,9 +39,14 @@ def compare(
       "examples": len(examples),
       "majority": {"target": word, "accuracy": share},
       **{name: metrics[task] for name, (metrics, _) in found.items()},
-      "samples": summary.samples(examples[:_SAMPLES], shown.get(task, [])),
+      "samples": summary.samples(_spread(examples), _spread(shown.get(task, []))),
     }
   return results
+
+
+def _spread(rows: list) -> list:
+  """A few rows from all over a split."""
+  return rows[:: max(1, len(rows) // _SAMPLES)][:_SAMPLES]
 
 
 def report(run: Mapping[str, Any]) -> str:

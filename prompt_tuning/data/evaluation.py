@@ -92,7 +92,7 @@ class Evaluation:
     texts = [decode([int(i) for i in row["targets"]]) for row in self.examples(task)]
     values, counts = np.unique(np.asarray(texts), return_counts=True)
     best = int(np.argmax(counts))
-    return str(values[best]), 100.0 * float(counts[best] / counts.sum())
+    return str(values[best]), 100.0 * int(counts[best]) / int(counts.sum())
 
   def teacher_forced(self, count: int) -> list[batches.Batch]:
     """The first `count` batches with targets; rows beyond the end have weight 0."""
