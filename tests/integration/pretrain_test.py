@@ -10,7 +10,23 @@ import pytest
 import prompt_tuning as pt
 from prompt_tuning.cli.main import main
 
-SYLLABLES = "ba do ke lu mi no pa ri so tu wa ze fo gi ha".split()
+SYLLABLES = [
+  "ba",
+  "do",
+  "ke",
+  "lu",
+  "mi",
+  "no",
+  "pa",
+  "ri",
+  "so",
+  "tu",
+  "wa",
+  "ze",
+  "fo",
+  "gi",
+  "ha",
+]
 SIZES = {
   "NUM_EMBEDDINGS": 512,
   "NUM_HEADS": 2,
