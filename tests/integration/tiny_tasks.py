@@ -56,3 +56,7 @@ def _add(name: str, empty: str | None = None) -> None:
 _add("tiny_words")
 _add("tiny_words_without_train", empty="train")
 _add("tiny_words_without_validation", empty="validation")
+_add("tiny_words_again")
+seqio.MixtureRegistry.add(
+  "tiny_mixture", ["tiny_words", "tiny_words_again"], default_rate=1.0
+)

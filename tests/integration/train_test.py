@@ -464,3 +464,13 @@ def test_eight_devices_learn_what_one_learns(settings):
   (loss_1, prompt_1), (loss_8, prompt_8) = found
   np.testing.assert_allclose(loss_8, loss_1, rtol=1e-5)
   np.testing.assert_allclose(prompt_8, prompt_1, rtol=1e-5, atol=1e-5)
+
+
+def test_a_mixture_trains_and_reports_each_of_its_tasks(run, command, tmp_path):
+  macros = {"MIXTURE_OR_TASK_NAME": "tiny_mixture", "TRAIN_STEPS_RELATIVE": 2}
+  assert run(command("train", tmp_path / "run", **macros)).status == 0
+  summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+  tasks_found = {"tiny_words", "tiny_words_again"}
+  assert summary["tasks"].keys() == summary["metrics"].keys() == tasks_found
+  accuracies = [found["accuracy"] for found in summary["metrics"].values()]
+  assert summary["score"] == pytest.approx(np.mean(accuracies))
