@@ -160,7 +160,7 @@ def _check_macros(texts: Iterable[str], bindings: Iterable[str]) -> None:
   """Every macro used has a value, and every macro set on the command line is used."""
   given = "\n".join(bindings)
   in_files = re.sub(r"#.*", "", "\n".join(texts))
-  used = set(_MACRO.findall(in_files + given))
+  used = set(_MACRO.findall(f"{in_files}\n{given}"))
   bound = map(_BOUND_MACRO.match, in_files.splitlines())
   known = used | {match[1] for match in bound if match is not None}
   for line in given.splitlines():

@@ -279,3 +279,9 @@ def test_the_operative_config_gives_the_same_settings_again(tmp_path):
 def test_what_cannot_be_understood_is_refused(bindings, message):
   with pytest.raises(checks.InputError, match=re.escape(message)):
     load(MODEL_AND_RUN, bindings)
+
+
+def test_a_file_without_a_last_newline_does_not_run_into_the_flags(tmp_path):
+  file = tmp_path / "mine.gin"
+  file.write_text("trainer.Trainer.patience = %MINE")
+  assert config.query("MINE", [str(file)], ["MINE = 4"]) == 4

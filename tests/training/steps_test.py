@@ -1,11 +1,14 @@
 """One step: only the prompt changes, parts of a batch add up, prompts do not mix."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from prompt_tuning import checks, trees
+from prompt_tuning.models.t5 import T5
 from prompt_tuning.partitioning import Partitioner, replicate, shard_batch
 from prompt_tuning.prompts.bank import PromptBank
 from prompt_tuning.prompts.prompted import PromptedT5
@@ -126,11 +129,18 @@ def test_a_restored_step_makes_every_update_as_large_as_the_learning_rate(
   assert int(new.step) == 1_100_001
 
 
+def test_each_step_drops_something_else(tiny_config, batch, prompts):
+  config = dataclasses.replace(tiny_config, dropout_rate=0.3)
+  model = T5.random(config, jax.random.key(0))
+  losses = []
+  for first_step in (0, 0, 1):
+    split, optimizer, state = setup(model, prompts[:1], first_step)
+    _, sums = steps.train_step(split, optimizer, Loss())(state, split.frozen, batch)
+    losses.append(float(sums["loss"]))  # before the update, so of the same prompt
+  assert losses[0] == losses[1] != losses[2]
+
+
 def test_dropout_depends_on_the_step_only(tiny_config, batch, prompts):
-  import dataclasses
-
-  from prompt_tuning.models.t5 import T5
-
   config = dataclasses.replace(tiny_config, dropout_rate=0.3)
   model = T5.random(config, jax.random.key(0))
   losses = []
