@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+from flax import nnx
 
 from prompt_tuning import checks, trees
 from prompt_tuning.checkpoints import prompt_files, t5x
@@ -15,7 +16,7 @@ from prompt_tuning.models.t5 import T5
 from prompt_tuning.prompts.bank import PromptBank
 from prompt_tuning.prompts.prompted import PromptedT5
 from prompt_tuning.prompts.start import FromFile, Prompt
-from prompt_tuning.types import Array
+from prompt_tuning.types import Array, Frozen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +34,15 @@ class Base:
   step: int
 
 
-def load_base(config: T5Config, source: RestoreCheckpointConfig) -> Base:
-  """Restores the frozen model; every name and shape must fit.
+def load_base(
+  config: T5Config, source: RestoreCheckpointConfig, kind: type[nnx.Variable] = Frozen
+) -> Base:
+  """Restores a model; every name and shape must fit.
+
+  Args:
+    config: Its shape.
+    source: Its checkpoint.
+    kind: `Tunable` where the model itself learns.
 
   Raises:
     InputError: The checkpoint is unusable or of another model.
@@ -50,7 +58,8 @@ def load_base(config: T5Config, source: RestoreCheckpointConfig) -> Base:
     dtype=source.dtype,
   )
   random = parameters.random_from(jax.random.key(0))
-  model = T5(config, Parameters(parameters.taken_from(params, otherwise=random)))
+  source_of = parameters.taken_from(params, otherwise=random)
+  model = T5(config, Parameters(source_of, kind))
   return Base(model, trees.fingerprint(trees.values(model)), checkpoint.step)
 
 

@@ -44,7 +44,8 @@ CONFIGURABLES = {
   "trainer.Trainer": "prompt_tuning.training.trainer:Trainer",
   "partitioning.PjitPartitioner": "prompt_tuning.partitioning:Partitioner",
   "decoding.Prediction": "prompt_tuning.prediction:Prediction",
-  "objectives.Objective": "prompt_tuning.data.objectives:Objective",
+  "objectives.Objective": "prompt_tuning.data.objective_config:Objective",
+  "objectives.Noise": "prompt_tuning.data.spans:Noise",
 }
 
 # What a command runs: name in gin -> the dataclass that it binds.
@@ -52,6 +53,7 @@ RUNS = {
   "train.train": "prompt_tuning.train_config:TrainConfig",
   "eval.evaluate": "prompt_tuning.eval:EvalConfig",
   "infer.infer": "prompt_tuning.infer:InferConfig",
+  "tokens.tokens": "prompt_tuning.tokens:TokensConfig",
   "pretrain.pretrain": "prompt_tuning.pretrain:PretrainConfig",
 }
 

@@ -1,5 +1,6 @@
 """Paths, local or remote (gs://), and files that are either whole or absent."""
 
+import hashlib
 import io
 import os
 import pathlib
@@ -54,6 +55,12 @@ def write_atomically(target: epath.Path, content: bytes) -> None:
     os.unlink(temporary)
     raise
   _sync_folder(target.parent)
+
+
+def sha256(target: os.PathLike) -> str:
+  """SHA-256 of a file, in hexadecimal."""
+  with epath.Path(target).open("rb") as source:
+    return hashlib.file_digest(source, "sha256").hexdigest()
 
 
 def _sync_folder(folder: os.PathLike) -> None:

@@ -1,22 +1,44 @@
-"""Pretraining: a T5 from random weights on one's own text.
+"""Pretraining: all weights of a T5, from token arrays, without TensorFlow.
 
-The corpus is a folder (see `data/corpus.py`) with a SentencePiece model in it. A batch
-depends on seed and step only, so a run that is killed continues with the same batches.
+MODEL_DIR/
+  config.gin  metrics.jsonl  train/   what ran, its numbers, and for TensorBoard
+  run_state/                          to continue after an interruption
+  checkpoint_<step>/                  the weights, in T5X's format
+  pretraining.json                    tokens seen, held-out losses, speed, hashes
+
+What a step sees depends on seed and step only, so a run that is killed continues with the
+same batches.
 """
 
 import dataclasses
+import json
 import pathlib
+import platform
 import sys
+import time
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
-from prompt_tuning import checks, files, metrics_log, trees
+from prompt_tuning import (
+  __version__,
+  assembly,
+  checks,
+  files,
+  metrics_log,
+  partitioning,
+  throughput,
+)
 from prompt_tuning.checkpoints import run_state, t5x
-from prompt_tuning.data.objectives import Objective, Tokens, tokenize
+from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
+from prompt_tuning.data import token_arrays
+from prompt_tuning.data.objective_config import Objective
+from prompt_tuning.data.token_arrays import TokenArrays
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.models.t5 import T5
+from prompt_tuning.partitioning import Partitioner
 from prompt_tuning.progress import Progress
 from prompt_tuning.prompts.prompted import PromptedT5
 from prompt_tuning.training import state as states
@@ -33,118 +55,271 @@ class PretrainConfig:
 
   Attributes:
     model: Shape of the model.
-    corpus: Folder with `text.txt`, `labelled.jsonl` and `sentencepiece.model`.
-    objectives: Kinds of batches and their rates.
+    tokens: Folder of token arrays, see `tokens.tokens`.
+    objectives: Kinds of batches, their rates and their sizes.
+    checkpoint: Weights to go on from, as LM adaptation does; None draws them.
     optimizer: Adafactor, with parameter scaling as T5 was pretrained.
-    learning_rate_fn: Learning rate by step.
+    learning_rate_fn: Learning rate by step of this run.
     loss: Loss, best normalized by the number of real target tokens.
-    total_steps: Updates in all.
+    partitioner: Which devices.
+    total_steps: Updates of this run.
     model_dir: Where everything is written.
     random_seed: Of weights, batches and dropout.
+    eval_period: Steps between two evaluations of the held-out rows.
+    eval_steps: Held-out batches of each objective.
     save_period: Steps between two saves of the run state.
     stats_period: Steps between two rows of `metrics.jsonl`.
     save_dtype: Of the checkpoint, "bfloat16" or "float32".
   """
 
   model: T5Config
-  corpus: str
+  tokens: str
   objectives: Sequence[Objective]
+  checkpoint: RestoreCheckpointConfig | None = None
   optimizer: Adafactor
   learning_rate_fn: Schedule
   loss: Loss
+  partitioner: Partitioner = Partitioner()
   total_steps: int
   model_dir: str
   random_seed: int = 0
+  eval_period: int = 1000
+  eval_steps: int = 20
   save_period: int = 500
   stats_period: int = 50
   save_dtype: str = "bfloat16"
 
+  def __post_init__(self):
+    checks.number("TRAIN_STEPS", self.total_steps, 1, "give a number of steps")
 
-def pretrain(config: PretrainConfig, config_text: str = "") -> dict[str, float]:
-  """Trains every weight and writes a T5X checkpoint.
+  def identity(self, manifest_hash: str, base: str) -> dict[str, str]:
+    """What must not change between an interruption and a resume."""
+    drawn = [(o.name, o.rate, o.batch_size) for o in self.objectives]
+    return {
+      "base checkpoint": base,
+      "model": repr(self.model),
+      "tokens": manifest_hash,
+      "objectives": json.dumps(drawn),
+      "optimizer": repr(self.optimizer),
+      "learning rate": repr(self.learning_rate_fn),
+      "loss": repr(self.loss),
+      "random seed": str(self.random_seed),
+    }
+
+
+@dataclasses.dataclass
+class Memory:
+  """What the loop remembers between steps; it travels with the run state.
+
+  Attributes:
+    identity: See `PretrainConfig.identity`.
+    meter: Work done so far, over all processes.
+    held_out: Latest numbers of the held-out rows.
+  """
+
+  identity: dict[str, str]
+  meter: dict[str, float]
+  held_out: dict[str, float]
+
+
+def pretrain(config: PretrainConfig, config_text: str = "") -> dict[str, Any]:
+  """Runs to the end, from wherever an earlier process was interrupted.
 
   Args:
     config: The run.
     config_text: The gin text it came from, written to `config.gin`.
 
   Returns:
-    Loss per target token and accuracy of the last period, by objective.
+    The summary, as written to `pretraining.json`.
 
   Raises:
-    InputError: The corpus cannot be used, or a weight became NaN.
+    InputError: The tokens or the checkpoint cannot be used, or a weight became NaN.
   """
   folder = files.output_folder(config.model_dir, "MODEL_DIR")
-  tokens = _tokens(pathlib.Path(config.corpus), config.model.vocab_size)
-  key_init, key_train = jax.random.split(jax.random.key(config.random_seed))
-  split = states.Split.of(PromptedT5(T5.random(config.model, key_init, Tunable)))
-  transformation = config.optimizer.transformation(config.learning_rate_fn)
-  state = states.create(split, transformation, key_train)
-  saved = run_state.steps(folder)
-  if saved:
-    state = run_state.load(folder, saved[-1]).onto(state)
-  first = int(state.step)
+  run = _Run(config, folder)
   (folder / "config.gin").write_text(config_text)
-  log = metrics_log.MetricsLog(folder, first)
-  bar = Progress("pretrain", config.total_steps, first)
-  step_fn = steps.train_step(split, transformation, config.loss)
-  rates = np.array([each.rate for each in config.objectives])
-  sums: dict[str, list] = {}
-  row: dict[str, float] = {}
-  for step in range(first, config.total_steps):
-    rng = np.random.default_rng((config.random_seed, step))
-    drawn = config.objectives[rng.choice(len(rates), p=rates / rates.sum())]
-    batch = drawn.batch(tokens, rng, config.model.vocab_size)
-    state, step_sums = step_fn(state, split.frozen, batch)
-    sums.setdefault(drawn.kind, []).append(step_sums)
-    done = step + 1
-    if done % config.stats_period == 0 or done == config.total_steps:
-      row = _row(sums)
-      sums = {}
-      log.write(done, row)
-      bar.update(done, row)
-    if done % config.save_period == 0 or done == config.total_steps:
-      _check_finite(state, done)
-      run_state.save(folder, done, state, {})
-  params = {p.removeprefix("model/"): v for p, v in state.params.items()}
-  t5x.save(folder, params, int(state.step), config.save_dtype)
-  log.close()
-  bar.close()
-  return row
+  run.loop()
+  return run.finish()
 
 
-def _tokens(folder: pathlib.Path, vocab_size: int) -> Tokens:
-  import sentencepiece
+class _Run:
+  """The objects of a run: built by the constructor, moved by `loop`."""
 
-  path = folder / "sentencepiece.model"
-  if not path.exists():
-    raise checks.InputError(
-      f"there is no {path}, expected a SentencePiece model beside the corpus; "
-      "run `prompt-tuning vocabulary`"
+  def __init__(self, config: PretrainConfig, folder: Any):
+    self.config, self.folder = config, folder
+    place = pathlib.Path(config.tokens)
+    self.manifest = token_arrays.manifest(place)
+    _check_vocabulary(self.manifest, config.model)
+    self.arrays = {
+      split: [TokenArrays.read(place, o.name, split) for o in config.objectives]
+      for split in token_arrays.SPLITS
+    }
+    key_init, key_train = jax.random.split(jax.random.key(config.random_seed))
+    model, base, self.first = self._start(key_init)
+    self.manifest_hash = files.sha256(place / token_arrays.MANIFEST)
+    self.memory = Memory(config.identity(self.manifest_hash, base), {}, {})
+    self.mesh = config.partitioner.mesh(
+      int(np.gcd.reduce([o.batch_size for o in config.objectives]))
     )
-  vocabulary = sentencepiece.SentencePieceProcessor(model_file=str(path))
-  if vocabulary.get_piece_size() >= vocab_size:
-    raise checks.InputError(
-      f"{path} has {vocabulary.get_piece_size()} pieces, which leaves no sentinels below "
-      f"the model's vocab_size {vocab_size}; raise vocab_size or train fewer pieces"
+    self.split = states.Split.of(PromptedT5(model))
+    self.frozen = partitioning.replicate(self.split.frozen, self.mesh)
+    transformation = config.optimizer.transformation(config.learning_rate_fn)
+    state = states.create(self.split, transformation, key_train, self.first)
+    self.state = partitioning.replicate(self._resumed(state), self.mesh)
+    self.meter = throughput.Meter(**self.memory.meter)
+    self.step_fn = steps.train_step(self.split, transformation, config.loss)
+    self.eval_fn = steps.eval_step(self.split, Loss(z_loss=0.0))  # nats per token
+    self.drawn = self._draw()
+
+  def _start(self, key: jax.Array) -> tuple[T5, str, int]:
+    """The model to train, the fingerprint of what it starts from, and its step."""
+    if self.config.checkpoint is None:
+      return T5.random(self.config.model, key, Tunable), "none", 0
+    base = assembly.load_base(self.config.model, self.config.checkpoint, Tunable)
+    return base.model, base.fingerprint, base.step
+
+  def _resumed(self, state: states.TrainState) -> states.TrainState:
+    saved = run_state.steps(self.folder)
+    if not saved:
+      return state
+    found = run_state.load(self.folder, saved[-1])
+    run_state.check_identity(
+      self.folder, found.memory["identity"], self.memory.identity
     )
-  return tokenize(folder, vocabulary.encode)
+    self.memory = Memory(**found.memory)
+    return found.onto(state)
+
+  def _draw(self) -> np.ndarray:
+    """The objective of every step, [total_steps]; a longer run begins with the same."""
+    rates = np.array([o.rate for o in self.config.objectives], np.float64)
+    rng = np.random.default_rng(self.config.random_seed)
+    return rng.choice(len(rates), self.config.total_steps, p=rates / rates.sum())
+
+  def loop(self) -> None:
+    """Trains until the last step."""
+    config, last = self.config, self.first + self.config.total_steps
+    done = int(self.state.step)
+    if done >= last:
+      return
+    log = metrics_log.MetricsLog(self.folder, done)
+    bar = Progress("pretrain", config.total_steps, done - self.first)
+    sums: dict[str, list] = {}
+    began = time.perf_counter()
+    while done < last:
+      self._step(done - self.first, sums)
+      done += 1
+      count, final = done - self.first, done == last
+      values: dict[str, float] = {}
+      if count % config.stats_period == 0 or final:
+        values, sums = _row(sums, "loss"), {}
+        bar.update(count, values)
+      evaluate = count % config.eval_period == 0 or final
+      if evaluate or values or count % config.save_period == 0:
+        jax.block_until_ready(self.state)
+        self.meter.seconds += time.perf_counter() - began
+        if evaluate:
+          self.memory.held_out = self._held_out()
+          values = {**values, **self.memory.held_out}
+        if values:
+          log.write(done, values)
+        if evaluate or count % config.save_period == 0:
+          self._save(done)
+        began = time.perf_counter()
+    log.close()
+    bar.close()
+
+  def _step(self, index: int, sums: dict[str, list]) -> None:
+    """Update number `index` of this run."""
+    which = int(self.drawn[index])
+    objective = self.config.objectives[which]
+    earlier = int(np.count_nonzero(self.drawn[:index] == which))
+    batch = self.arrays["train"][which].batch(
+      earlier, objective.batch_size, self.config.random_seed
+    )
+    self._count(batch)
+    self.state, found = self.step_fn(
+      self.state, self.frozen, partitioning.shard_batch(batch, self.mesh)
+    )
+    sums.setdefault(objective.name, []).append(found)
+
+  def _count(self, batch: token_arrays.Batch) -> None:
+    inputs, targets = batch["encoder_input_tokens"], batch["decoder_target_tokens"]
+    self.meter.steps += 1
+    self.meter.positions += inputs.size + targets.size
+    self.meter.tokens += int(np.count_nonzero(inputs) + np.count_nonzero(targets))
+    self.meter.flops += throughput.training_flops(
+      self.config.model, *inputs.shape, targets.shape[1]
+    )
+
+  def _held_out(self) -> dict[str, float]:
+    """Loss per target token and accuracy of rows that are never trained on."""
+    found = {}
+    for objective, arrays in zip(
+      self.config.objectives, self.arrays["validation"], strict=True
+    ):
+      batches = arrays.in_order(objective.batch_size)[: self.config.eval_steps]
+      found[objective.name] = [
+        self.eval_fn(
+          self.state.params, self.frozen, partitioning.shard_batch(b, self.mesh)
+        )
+        for b in batches
+      ]
+    values = _row(found, "loss_per_nonpadding_target_token")
+    return {f"held_out/{name}": value for name, value in values.items()}
+
+  def _save(self, done: int) -> None:
+    _check_finite(self.state, done)
+    self.memory.meter = dataclasses.asdict(self.meter)
+    run_state.save(self.folder, done, self.state, dataclasses.asdict(self.memory))
+
+  def finish(self) -> dict[str, Any]:
+    """Writes the checkpoint and returns the summary."""
+    params = {p.removeprefix("model/"): v for p, v in self.state.params.items()}
+    step = int(self.state.step)
+    t5x.save(self.folder, params, step, self.config.save_dtype)
+    peak = throughput.matmul_peak(self.config.model.dtype)
+    summary = {
+      "step": step,
+      "steps": self.meter.steps,
+      "parameters": sum(int(np.prod(value.shape)) for value in params.values()),
+      "tokens": self.meter.tokens,
+      "positions": self.meter.positions,
+      "seconds": self.meter.seconds,
+      **self.meter.report(peak),
+      "held_out": self.memory.held_out,
+      "identity": self.memory.identity,
+      "tokens_manifest_sha256": self.manifest_hash,
+      "library_version": __version__,
+      "jax": jax.__version__,
+      "hardware": f"{jax.device_count()} x {jax.devices()[0].device_kind}, "
+      f"{platform.machine()}",
+    }
+    text = json.dumps(summary, indent=2) + "\n"
+    files.write_atomically(self.folder / "pretraining.json", text.encode())
+    return summary
 
 
-def _row(sums: dict[str, list]) -> dict[str, float]:
-  """Mean loss and accuracy by objective; the loss is per token if it is normalized so."""
+def _check_vocabulary(manifest: dict[str, Any], model: T5Config) -> None:
+  ids = manifest["vocabulary"]["ids"]
+  if ids > model.vocab_size:
+    raise checks.InputError(
+      f"the tokens are of a vocabulary of {ids} ids, the model's table has "
+      f"{model.vocab_size} rows, expected at least as many; raise NUM_EMBEDDINGS"
+    )
+
+
+def _row(sums: dict[str, list], loss: str) -> dict[str, float]:
+  """One kind of loss, and the accuracy, by objective."""
   found = {kind: steps.metrics(jax.device_get(rows)) for kind, rows in sums.items()}
   return {
-    f"{kind}/{name}": values[name]
+    f"{kind}/{name}": values[key]
     for kind, values in found.items()
-    for name in ("loss", "accuracy")
+    for name, key in (("loss", loss), ("accuracy", "accuracy"))
   }
 
 
 def _check_finite(state: states.TrainState, step: int) -> None:
-  finite = all(
-    np.isfinite(np.asarray(x)).all() for x in trees.flatten(state.params).values()
-  )
-  if not finite:
+  if not all(np.isfinite(np.asarray(x)).all() for x in state.params.values()):
     raise checks.InputError(
       f"the weights are not finite at step {step}, expected numbers; lower the learning "
       "rate and run again: it continues from the last good state"

@@ -14,7 +14,7 @@ class Progress:
 
   Args:
     what: Word in front, e.g. "train".
-    total: Steps in all.
+    total: Steps in all; 0 where that is not known.
     done: Steps done before this process began.
     rows: Examples per step, for examples/s; 0 to leave that out.
   """
@@ -26,7 +26,7 @@ class Progress:
     self._lines = 0
     self._bar = None
     if sys.stderr.isatty():
-      self._bar = tqdm(total=total, initial=done, desc=what, file=sys.stderr)
+      self._bar = tqdm(total=total or None, initial=done, desc=what, file=sys.stderr)
 
   def update(self, step: int, values: Mapping[str, float] | None = None) -> None:
     """Says that `step` steps are done; `values` are shown beside it."""
@@ -41,19 +41,18 @@ class Progress:
     elif self._due(step):
       self._shown = time.monotonic()
       self._lines += 1
-      left = (self._total - step) / rate if rate else 0.0
+      if self._total:
+        text["left"] = _clock((self._total - step) / rate if rate else 0.0)
       shown = " ".join(f"{name}={value}" for name, value in text.items())
       print(
-        f"{self._what} {step}/{self._total} {shown} left={_clock(left)}",
-        file=sys.stderr,
-        flush=True,
+        f"{self._what} {step}/{self._total or '?'} {shown}", file=sys.stderr, flush=True
       )
     self._step = step
 
   def _due(self, step: int) -> bool:
     """Whether a line is due: now and then, and at the end of what took a while."""
     waited = time.monotonic() - self._shown >= _SECONDS_BETWEEN_LINES
-    return waited or (step >= self._total and self._lines > 0)
+    return waited or (0 < self._total <= step and self._lines > 0)
 
   def close(self) -> None:
     """Ends the bar."""

@@ -129,17 +129,9 @@ class _Run:
     if not saved:
       return state
     found = run_state.load(self.folder, saved[-1])
-    before = found.memory["identity"]
-    differing = [
-      f"  {name}: {before.get(name)} before, {value} now"
-      for name, value in self.memory.identity.items()
-      if before.get(name) != value
-    ]
-    if differing:
-      raise checks.InputError(
-        f"{self.folder} holds a run with other settings, expected the same to continue "
-        "it; restore them or choose another MODEL_DIR\n" + "\n".join(differing)
-      )
+    run_state.check_identity(
+      self.folder, found.memory["identity"], self.memory.identity
+    )
     self.memory = Memory(**found.memory)
     _log(f"continuing {self.folder} at step {saved[-1]}")
     return found.onto(state)

@@ -10,6 +10,7 @@ frozen model is never in it. A file appears under its name only when it is compl
 import dataclasses
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -110,6 +111,22 @@ def load(model_dir: epath.Path, step: int) -> Saved:
       "delete it to continue from the one before, or choose another MODEL_DIR"
     ) from error
   return Saved(path, arrays, memory)
+
+
+def check_identity(
+  model_dir: epath.Path, before: Mapping[str, str], now: Mapping[str, str]
+) -> None:
+  """Raises `InputError` naming every setting that changed since the run began."""
+  differing = [
+    f"  {name}: {before.get(name)} before, {value} now"
+    for name, value in now.items()
+    if before.get(name) != value
+  ]
+  if differing:
+    raise checks.InputError(
+      f"{model_dir} holds a run with other settings, expected the same to continue it; "
+      "restore them or choose another MODEL_DIR\n" + "\n".join(differing)
+    )
 
 
 def _named(tree: PyTree) -> list[tuple[str, Any]]:

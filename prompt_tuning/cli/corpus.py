@@ -1,9 +1,8 @@
-"""`prompt-tuning corpus`: text for pretraining, from what is installed."""
+"""`prompt-tuning corpus`: text for pretraining, from what is installed and one's own."""
 
-import functools
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 from prompt_tuning.cli import flags
 
@@ -16,20 +15,28 @@ def main(command: str, arguments: Sequence[str]) -> int:
     "Sentences of the demo task are left out.",
     epilog="a line that works as pasted: prompt-tuning corpus runs/corpus",
   )
-  parser.add_argument("out", type=pathlib.Path, help="folder to write")
-  parser.add_argument(
+  add = parser.add_argument
+  add("out", type=pathlib.Path, help="folder to write")
+  add(
+    "--text",
+    action="append",
+    default=[],
+    metavar="PATH",
+    help="a file, a folder or a pattern of text files, one document per line; repeatable",
+  )
+  add(
     "--wikitext",
     type=pathlib.Path,
     metavar="DIR",
     help="folder with WikiText-2's train.raw.gz",
   )
-  parser.add_argument(
+  add(
     "--wordnet",
     type=pathlib.Path,
     metavar="DIR",
     help="folder with WordNet's data.* files",
   )
-  parser.add_argument(
+  add(
     "--rated_sentences",
     type=pathlib.Path,
     metavar="DIR",
@@ -37,18 +44,16 @@ def main(command: str, arguments: Sequence[str]) -> int:
   )
   given = parser.parse_args(arguments)
   from prompt_tuning.data import corpus
+  from prompt_tuning.data import corpus_sources as sources
 
-  texts: dict[str, Callable[[], Iterable[str]]] = {"imdb": corpus.imdb_text}
-  labelled: dict[str, Callable[[], Iterable[dict[str, str]]]] = {
-    "imdb_labelled": corpus.imdb_labelled
-  }
+  texts = {"imdb": sources.imdb()}
+  labelled = {"imdb_labelled": sources.imdb_labelled()}
   if given.wikitext:
-    texts["wikitext-2"] = functools.partial(corpus.wikitext, given.wikitext)
+    texts["wikitext-2"] = sources.wikitext(given.wikitext)
   if given.wordnet:
-    texts["wordnet"] = functools.partial(corpus.wordnet, given.wordnet)
+    texts["wordnet"] = sources.wordnet(given.wordnet)
+  texts |= {place: sources.plain_text(place) for place in given.text}
   if given.rated_sentences:
-    labelled["rated_sentences"] = functools.partial(
-      corpus.rated_sentences, given.rated_sentences
-    )
+    labelled["rated_sentences"] = sources.rated_sentences(given.rated_sentences)
   print(json.dumps(corpus.build(given.out, texts, labelled), indent=2))
   return 0

@@ -20,9 +20,12 @@ _EXAMPLES = {
   "infer": """prompt-tuning infer --gin_file=experiments/movie_reviews_infer.gin \\
     --gin.PROMPT_FILE="'runs/movies/prompt.safetensors'" \\
     --gin.INFER_OUTPUT_DIR="'runs/movies/infer'\"""",
-  "pretrain": """prompt-tuning corpus runs/corpus && prompt-tuning vocabulary runs/corpus
-  prompt-tuning pretrain --gin_file=experiments/t5_1_1_reviews.gin \\
-    --gin.CORPUS="'runs/corpus'" --gin.MODEL_DIR="'runs/pretrain'\"""",
+  "tokens": """prompt-tuning corpus runs/corpus && prompt-tuning vocabulary runs/corpus
+  prompt-tuning tokens --gin_file=models/t5_1_1_reviews.gin \\
+    --gin_file=objectives/reviews_all.gin --gin_file=runs/tokens.gin \\
+    --gin.TEXT="'runs/corpus'" --gin.TOKENS="'runs/tokens'\"""",
+  "pretrain": """prompt-tuning pretrain --gin_file=experiments/reviews_multi_task.gin \\
+    --gin.TOKENS="'runs/tokens'" --gin.MODEL_DIR="'runs/multi_task'\"""",
 }
 
 

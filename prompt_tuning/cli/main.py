@@ -8,6 +8,7 @@ COMMANDS = {
   "train": ("prompt_tuning.cli.runs", "train a prompt for a frozen model"),
   "eval": ("prompt_tuning.cli.runs", "evaluate a prompt with a task's metrics"),
   "infer": ("prompt_tuning.cli.runs", "write predictions for a split as JSON lines"),
+  "tokens": ("prompt_tuning.cli.runs", "turn text into token arrays for pretraining"),
   "pretrain": ("prompt_tuning.cli.runs", "train a small T5 on one's own text"),
   "corpus": ("prompt_tuning.cli.corpus", "gather text for pretraining"),
   "vocabulary": ("prompt_tuning.cli.vocabulary", "train a SentencePiece vocabulary"),

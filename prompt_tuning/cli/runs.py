@@ -19,12 +19,17 @@ def _train_report(summary: dict[str, Any]) -> str:
   return report(summary)
 
 
+def _indented(result: dict[str, Any]) -> str:
+  return json.dumps(result, indent=2)
+
+
 # command -> (name in gin, module, function, how its result is printed)
 _RUNS: dict[str, tuple[str, str, str, Callable[[Any], str]]] = {
   "train": ("train.train", "train", "train", _train_report),
   "eval": ("eval.evaluate", "eval", "evaluate", json.dumps),
   "infer": ("infer.infer", "infer", "infer", str),
-  "pretrain": ("pretrain.pretrain", "pretrain", "pretrain", json.dumps),
+  "tokens": ("tokens.tokens", "tokens", "tokens", _indented),
+  "pretrain": ("pretrain.pretrain", "pretrain", "pretrain", _indented),
 }
 
 

@@ -12,7 +12,14 @@ import hashlib
 import seqio
 import tensorflow as tf
 
-from prompt_tuning.data import corpus, features, metrics, postprocessors, vocabularies
+from prompt_tuning.data import (
+  corpus,
+  corpus_sources,
+  features,
+  metrics,
+  postprocessors,
+  vocabularies,
+)
 
 LABELS = ("negative", "positive")
 HELD_OUT = 1000  # sentences of each of test and validation
@@ -23,7 +30,7 @@ NAME = "movie_reviews_sentiment"
 def splits() -> dict[str, list[tuple[str, int]]]:
   """{"train" | "validation" | "test": [(sentence, label)]}, without duplicates."""
   unique: dict[str, tuple[str, int]] = {}
-  for text, label in corpus.movie_reviews("rotten_tomatoes"):
+  for text, label in corpus_sources.movie_reviews("rotten_tomatoes"):
     unique.setdefault(corpus.normalized(text), (text.strip(), label))
   rows = sorted(
     unique.values(), key=lambda row: hashlib.sha256(row[0].encode()).hexdigest()

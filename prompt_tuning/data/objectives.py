@@ -1,213 +1,231 @@
-"""Pretraining examples from token arrays, in numpy: no TensorFlow on the pretraining host.
+"""Pretraining objectives as seqio preprocessors (Raffel et al. 2020, section 3.3).
 
-Every function takes a `numpy.random.Generator`, so a batch is a function of seed and
-step, and a run resumes without any saved position.
-
-  span corruption   Thank you <X> me to your party <Y>  ->  <X> for inviting <Y> last week
-  prefix LM         Thank you for inviting  ->  me to your party last week
-  labelled          sentiment: Thank you for inviting me  ->  positive
+Each takes tokenized documents in "targets" and yields examples in "inputs" and "targets",
+without EOS, which `append_eos_after_trim` adds. Every random choice comes from seqio's
+stateless seeds, so that a dataset is a function of its seed.
 """
 
-import dataclasses
-import itertools
-import json
-import pathlib
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
+import seqio
+import tensorflow as tf
 
 from prompt_tuning import checks
+from prompt_tuning.data import spans
+from prompt_tuning.data.spans import Noise
 
-EOS = 1
-Batch = dict[str, np.ndarray]
-Rng = np.random.Generator
+MAX_CHUNK = 65536  # tokens; of a longer document a random piece is taken
+_CONCATENATED = 128  # documents that are joined before they are cut
 
-
-@dataclasses.dataclass(frozen=True)
-class Tokens:
-  """A tokenized corpus.
-
-  Attributes:
-    text: [length] uint16 or int32, documents one after another, each ended by EOS.
-    inputs: [examples_len], the inputs of labelled examples one after another.
-    starts: [examples + 1], where each labelled example begins in `inputs`.
-    prefix: [examples], tokens at the head of each example that every window keeps.
-    targets: [examples, target_len], 0 pads, EOS included.
-  """
-
-  text: np.ndarray
-  inputs: np.ndarray
-  starts: np.ndarray
-  prefix: np.ndarray
-  targets: np.ndarray
-
-
-def tokenize(
-  folder: pathlib.Path, encode: Callable[[list[str]], list[list[int]]]
-) -> Tokens:
-  """Tokenizes a corpus folder, or reads `tokens.npz` where it did so before."""
-  cache = folder / "tokens.npz"
-  if not cache.exists():
-    text = (folder / "text.txt").read_text(encoding="utf-8").splitlines()
-    rows = (folder / "labelled.jsonl").read_text(encoding="utf-8").splitlines()
-    examples = [json.loads(row) for row in rows]
-    if not text and not examples:
-      raise checks.InputError(
-        f"the corpus {folder} is empty, expected documents; run `prompt-tuning corpus`"
-      )
-    inputs = encode([e["inputs"] for e in examples])
-    heads = {h: len(encode([h])[0]) for h in {_head(e["inputs"]) for e in examples}}
-    targets = encode([e["targets"] for e in examples])
-    np.savez(
-      cache,
-      text=_joined([[*ids, EOS] for ids in encode(text)]),
-      inputs=_joined(inputs),
-      starts=np.cumsum([0] + [len(ids) for ids in inputs]),
-      prefix=np.array([heads[_head(e["inputs"])] for e in examples], np.int32),
-      targets=_padded([[*ids, EOS] for ids in targets]),
-    )
-  with np.load(cache, allow_pickle=False) as arrays:
-    return Tokens(**{f.name: arrays[f.name] for f in dataclasses.fields(Tokens)})
-
-
-def _head(inputs: str) -> str:
-  return inputs.partition(": ")[0] + ":"
-
-
-def _joined(rows: list[list[int]]) -> np.ndarray:
-  return np.array(list(itertools.chain.from_iterable(rows)), np.int32)
-
-
-def _padded(rows: list[list[int]], length: int | None = None) -> np.ndarray:
-  length = length or max(map(len, rows), default=0)
-  out = np.zeros((len(rows), length), np.int32)
-  for i, row in enumerate(rows):
-    out[i, : len(row)] = row[:length]
-  return out
-
-
-def span_lengths(input_len: int, density: float = 0.15, mean_span: float = 3.0):
-  """How many raw tokens fill `input_len` once corrupted, and the targets' length.
-
-  Returns:
-    (raw_len, target_len), both counting one EOS in what they produce.
-
-  Raises:
-    InputError: Not even one span fits.
-  """
-
-  def lengths(raw: int) -> tuple[int, int]:
-    noise = round(raw * density)
-    spans = round(noise / mean_span)
-    return raw - noise + spans + 1, noise + spans + 1
-
-  raw = input_len
-  if lengths(raw)[1] < 3:
-    raise checks.InputError(
-      f"an input length of {input_len} is too short for one span of {mean_span} tokens "
-      f"at density {density}; use at least {int(2 * mean_span / density)}"
-    )
-  while lengths(raw + 1)[0] <= input_len:
-    raw += 1
-  return raw, lengths(raw)[1]
+Features = Mapping[str, seqio.Feature]
+Lengths = Mapping[str, int]
+Seed = tf.Tensor  # [2] int32
 
 
 def span_corruption(
-  tokens: np.ndarray, rng: Rng, top: int, density: float = 0.15, mean_span: float = 3.0
-) -> tuple[list[int], list[int]]:
-  """Replaces random spans by sentinels (Raffel et al. 2020, section 3.1.4).
+  dataset: tf.data.Dataset,
+  sequence_length: Lengths,
+  output_features: Features,
+  noise: Noise = Noise(),
+) -> tf.data.Dataset:
+  """Hidden spans become sentinels; the targets say what each stood for."""
+  raw = _raw_len("span_corruption", sequence_length, output_features, noise)
 
-  Args:
-    tokens: [raw_len] int.
-    rng: Source of the spans.
-    top: Id of the first sentinel, counted downwards.
-    density: Share of tokens that are hidden.
-    mean_span: Mean length of a hidden span.
-
-  Returns:
-    Inputs with one sentinel per hidden span, and targets with each sentinel followed
-    by what it hides; both end in EOS.
-  """
-  noise = round(len(tokens) * density)
-  spans = max(1, round(noise / mean_span))
-  hidden = _partition(noise, spans, rng)
-  shown = _partition(len(tokens) - noise, spans, rng)
-  inputs: list[int] = []
-  targets: list[int] = []
-  at = 0
-  for i, (keep, hide) in enumerate(zip(shown, hidden, strict=True)):
-    inputs += [*tokens[at : at + keep], top - i]
-    targets += [top - i, *tokens[at + keep : at + keep + hide]]
-    at += keep + hide
-  return [*inputs, EOS], [*targets, EOS]
-
-
-def _partition(total: int, parts: int, rng: Rng) -> np.ndarray:
-  """`parts` positive integers that sum to `total`, all such splits equally likely."""
-  cuts = np.sort(rng.permutation(total - 1)[: parts - 1]) + 1
-  return np.diff(np.concatenate([[0], cuts, [total]]))
-
-
-def prefix_lm(tokens: np.ndarray, rng: Rng, target_len: int) -> tuple[list, list]:
-  """A prefix and its continuation, cut so that the continuation fits `target_len`."""
-  least = len(tokens) - (target_len - 1)
-  cut = int(rng.integers(max(1, least), len(tokens)))
-  return [*tokens[:cut], EOS], [*tokens[cut:], EOS]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Objective:
-  """One kind of batch and how often it is drawn.
-
-  Attributes:
-    kind: "span_corruption", "prefix_lm" or "labelled".
-    rate: Share of steps, relative to the other objectives.
-    batch_size: Rows of a batch.
-    input_len: Encoder tokens of a row.
-    target_len: Decoder tokens of a row; span corruption computes its own.
-  """
-
-  kind: str
-  rate: float = 1.0
-  batch_size: int
-  input_len: int
-  target_len: int = 0
-
-  def __post_init__(self):
-    checks.choice("objective", self.kind, ("span_corruption", "prefix_lm", "labelled"))
-
-  def batch(self, tokens: Tokens, rng: Rng, vocab_size: int) -> Batch:
-    """A batch with T5X's feature names, int32, padded with 0."""
-    rows = [self._row(tokens, rng, vocab_size - 1) for _ in range(self.batch_size)]
-    target_len = self.target_len
-    if self.kind == "span_corruption":
-      target_len = span_lengths(self.input_len)[1]
-    targets = _padded([row[1] for row in rows], target_len)
+  @seqio.map_over_dataset(num_seeds=1)
+  def corrupt(example: dict, seed: Seed) -> dict:
+    tokens = example["targets"]
+    hidden = noise_spans(tf.size(tokens), noise, seed)
+    top = _top_sentinel(output_features["inputs"].vocabulary)
     return {
-      "encoder_input_tokens": _padded([row[0] for row in rows], self.input_len),
-      "decoder_target_tokens": targets,
-      "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
-      "decoder_loss_weights": (targets > 0).astype(np.int32),
+      "inputs": with_sentinels(tokens, hidden, top),
+      "targets": with_sentinels(tokens, ~hidden, top),
     }
 
-  def _row(self, tokens: Tokens, rng: Rng, top: int) -> tuple[list, list]:
-    if self.kind == "labelled":
-      return _labelled_row(tokens, rng, self.input_len)
-    length = self.input_len
-    if self.kind == "span_corruption":
-      length = span_lengths(self.input_len)[0]
-    at = int(rng.integers(0, len(tokens.text) - length))
-    window = tokens.text[at : at + length]
-    if self.kind == "span_corruption":
-      return span_corruption(window, rng, top)
-    return prefix_lm(window, rng, self.target_len)
+  return corrupt(split_tokens(concatenated(dataset), raw))
 
 
-def _labelled_row(tokens: Tokens, rng: Rng, input_len: int) -> tuple[list, list]:
-  """A random window of a random labelled example, behind the example's head."""
-  i = int(rng.integers(0, len(tokens.prefix)))
-  row = tokens.inputs[tokens.starts[i] : tokens.starts[i + 1]]
-  head, body = row[: tokens.prefix[i]], row[tokens.prefix[i] :]
-  room = input_len - len(head) - 1
-  at = int(rng.integers(0, max(1, len(body) - room + 1)))
-  return [*head, *body[at : at + room], EOS], list(tokens.targets[i])
+def text_infilling(
+  dataset: tf.data.Dataset,
+  sequence_length: Lengths,
+  output_features: Features,
+  noise: Noise = Noise(),
+) -> tf.data.Dataset:
+  """Hidden spans become sentinels; the targets are the whole text (Lewis et al. 2020)."""
+  raw = _raw_len("text_infilling", sequence_length, output_features, noise)
+
+  @seqio.map_over_dataset(num_seeds=1)
+  def infill(example: dict, seed: Seed) -> dict:
+    tokens = example["targets"]
+    hidden = noise_spans(tf.size(tokens), noise, seed)
+    top = _top_sentinel(output_features["inputs"].vocabulary)
+    return {"inputs": with_sentinels(tokens, hidden, top), "targets": tokens}
+
+  return infill(split_tokens(random_chunk(dataset), raw))
+
+
+def token_deletion(
+  dataset: tf.data.Dataset,
+  sequence_length: Lengths,
+  output_features: Features,
+  noise: Noise = Noise(),
+) -> tf.data.Dataset:
+  """Single tokens disappear; the targets are the whole text (Lewis et al. 2020)."""
+  raw = _raw_len("token_deletion", sequence_length, output_features, noise)
+
+  @seqio.map_over_dataset(num_seeds=1)
+  def delete(example: dict, seed: Seed) -> dict:
+    tokens = example["targets"]
+    kept = tf.random.stateless_uniform(tf.shape(tokens), seed) >= noise.density
+    return {"inputs": tf.boolean_mask(tokens, kept), "targets": tokens}
+
+  return delete(split_tokens(random_chunk(dataset), raw))
+
+
+def prefix_lm(
+  dataset: tf.data.Dataset, sequence_length: Lengths, output_features: Features
+) -> tf.data.Dataset:
+  """A prefix and its continuation, cut anywhere that leaves the latter its room."""
+  raw = _raw_len("prefix_lm", sequence_length, output_features, Noise())
+  room = sequence_length["targets"] - 1
+
+  @seqio.map_over_dataset(num_seeds=1)
+  def cut(example: dict, seed: Seed) -> dict:
+    tokens = example["targets"]
+    size = tf.size(tokens)
+    at = tf.random.stateless_uniform(
+      [], seed, tf.maximum(1, size - room), size, dtype=tf.int32
+    )
+    return {"inputs": tokens[:at], "targets": tokens[at:]}
+
+  return cut(split_tokens(concatenated(dataset), raw))
+
+
+def labelled(
+  dataset: tf.data.Dataset,
+  sequence_length: Lengths,
+  output_features: Features,
+  window: int | None = None,
+) -> tf.data.Dataset:
+  """The text "prefix", then a random piece of "inputs" that fits behind it.
+
+  Args:
+    dataset: Examples with "prefix" (text), "inputs" and "targets" (tokens).
+    sequence_length: Tokens of a row.
+    output_features: The features' vocabularies.
+    window: Most tokens of prefix, piece and EOS; None for a whole row.
+  """
+  vocabulary = output_features["inputs"].vocabulary
+  length = min(window or sequence_length["inputs"], sequence_length["inputs"])
+
+  @seqio.map_over_dataset(num_seeds=1)
+  def piece(example: dict, seed: Seed) -> dict:
+    prefix, inputs = vocabulary.encode_tf(example["prefix"]), example["inputs"]
+    room = length - 1 - tf.size(prefix)
+    last = tf.maximum(0, tf.size(inputs) - room)
+    at = tf.random.stateless_uniform([], seed, 0, last + 1, dtype=tf.int32)
+    body = inputs[at : at + room]
+    return {"inputs": tf.concat([prefix, body], 0), "targets": example["targets"]}
+
+  return piece(dataset)
+
+
+# The pieces.
+
+
+def _raw_len(kind: str, lengths: Lengths, features: Features, noise: Noise) -> int:
+  raw = spans.raw_len(kind, lengths["inputs"], noise)
+  if kind in spans.SPAN_KINDS:
+    vocabulary, needed = features["inputs"].vocabulary, noise.counts(raw)[1]
+    if vocabulary.extra_ids < needed:
+      raise checks.InputError(
+        f"{kind} of {raw} tokens hides {needed} spans, the vocabulary {vocabulary} has "
+        f"{vocabulary.extra_ids} sentinels; set seqio.SentencePieceVocabulary.extra_ids "
+        "(T5: 100) or shorten the inputs"
+      )
+  return raw
+
+
+def _top_sentinel(vocabulary: seqio.Vocabulary) -> int:
+  """Id of the first sentinel; the others lie below it."""
+  return vocabulary.vocab_size - 1
+
+
+@seqio.map_over_dataset(num_seeds=1)
+def random_chunk(example: dict, seed: Seed) -> dict:
+  """At most `MAX_CHUNK` tokens of each document."""
+  tokens = example["targets"]
+  pieces = tf.maximum(1, -(-tf.size(tokens) // MAX_CHUNK))
+  at = MAX_CHUNK * tf.random.stateless_uniform([], seed, 0, pieces, dtype=tf.int32)
+  return {"targets": tokens[at : at + MAX_CHUNK]}
+
+
+def concatenated(dataset: tf.data.Dataset) -> tf.data.Dataset:
+  """Documents joined without a separator, as T5 does, so that rows are full."""
+
+  def join(example: dict) -> dict:
+    return {"targets": tf.RaggedTensor.from_tensor(example["targets"], padding=0).values}
+
+  return random_chunk(dataset).padded_batch(_CONCATENATED).map(join)
+
+
+def split_tokens(dataset: tf.data.Dataset, length: int) -> tf.data.Dataset:
+  """Pieces of `length` tokens; the last may be shorter, but not a single token."""
+
+  def pieces(example: dict) -> tf.data.Dataset:
+    tokens = example["targets"]
+    starts = tf.range(0, tf.size(tokens), length)
+    found = tf.data.Dataset.from_tensor_slices(starts)
+    return found.map(lambda at: {"targets": tokens[at : at + length]})
+
+  return dataset.flat_map(pieces).filter(lambda x: tf.size(x["targets"]) > 1)
+
+
+def noise_spans(length: tf.Tensor, noise: Noise, seed: Seed) -> tf.Tensor:
+  """Which tokens are hidden: [length] bool, beginning with a shown one.
+
+    . . . x x . . . . x . . x x x x      3 spans, every split equally likely
+
+  Args:
+    length: Scalar int32, at least 2.
+    noise: Density and mean span.
+    seed: [2] int32.
+  """
+  wanted = tf.cast(length, tf.float32) * noise.density
+  hidden = tf.clip_by_value(tf.cast(tf.round(wanted), tf.int32), 1, length - 1)
+  count = tf.cast(tf.round(tf.cast(hidden, tf.float32) / noise.mean_span), tf.int32)
+  count = tf.clip_by_value(count, 1, tf.minimum(hidden, length - hidden))
+  seeds = tf.random.experimental.stateless_split(seed, 2)
+  shown = _partition(length - hidden, count, seeds[0])
+  masked = _partition(hidden, count, seeds[1])
+  lengths = tf.reshape(tf.stack([shown, masked], axis=1), [-1])
+  return tf.repeat(tf.range(tf.size(lengths)) % 2 == 1, lengths)
+
+
+def _partition(total: tf.Tensor, parts: tf.Tensor, seed: Seed) -> tf.Tensor:
+  """`parts` positive integers that sum to `total`: [parts] int32."""
+  places = tf.random.experimental.stateless_shuffle(tf.range(1, total), seed)
+  cuts = tf.sort(places[: parts - 1])
+  ends = tf.concat([cuts, [total]], 0)
+  return ends - tf.concat([[0], cuts], 0)
+
+
+def with_sentinels(tokens: tf.Tensor, hidden: tf.Tensor, top: int) -> tf.Tensor:
+  """Replaces each run of hidden tokens by one sentinel: top, top - 1, ..."""
+  first = hidden & ~tf.concat([[False], hidden[:-1]], 0)
+  sentinels = top + 1 - tf.cumsum(tf.cast(first, tokens.dtype))
+  return tf.boolean_mask(tf.where(first, sentinels, tokens), first | ~hidden)
+
+
+@seqio.map_over_dataset
+def sentinel_before_targets(example: dict[str, Any]) -> dict[str, Any]:
+  """Puts the first sentinel in front of a text target.
+
+  A model that knows span corruption only then finds a target it knows the form of
+  (Lester et al. 2021, section 3.2, "Span Corruption + Sentinel").
+  """
+  text = tf.strings.join([FIRST_SENTINEL, " ", example["targets"]])
+  return {**example, "targets": text}
+
+
+FIRST_SENTINEL = "<extra_id_0>"

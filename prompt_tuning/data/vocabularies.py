@@ -37,6 +37,14 @@ class SentencePiece:
     """
     return _load(str(files.path(self.sentencepiece_model_file)), self.extra_ids)
 
+  def described(self) -> dict[str, Any]:
+    """What a manifest says of it: its file's hash, sentinels and ids in all."""
+    return {
+      "sha256": files.sha256(files.path(self.sentencepiece_model_file)),
+      "extra_ids": self.extra_ids,
+      "ids": self.load().vocab_size,
+    }
+
 
 T5 = SentencePiece()
 EMBEDDED = SentencePiece(

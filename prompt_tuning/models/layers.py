@@ -62,7 +62,8 @@ class Dense(nnx.Module):
 
   def __call__(self, x: Array) -> Array:
     """[..., in] -> [..., out]."""
-    return x @ self.kernel[...].astype(x.dtype)
+    kernel = self.kernel[...].astype(x.dtype)
+    return (x.reshape(-1, kernel.shape[0]) @ kernel).reshape(*x.shape[:-1], -1)
 
 
 class RMSNorm(nnx.Module):

@@ -8,7 +8,7 @@ from prompt_tuning import checks
 from prompt_tuning.decoding.greedy import greedy
 from prompt_tuning.models.cache import Cache
 from prompt_tuning.models.layers import Dropout
-from prompt_tuning.models.masks import decoder_mask, outer_mask
+from prompt_tuning.models.masks import decoder_mask, outer_mask, same_segment
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.prompts import combine as combining
 from prompt_tuning.prompts.bank import PATH, PromptBank
@@ -51,6 +51,7 @@ class PromptedT5(nnx.Module):
     encoder_input_tokens: Array,
     prompt_ids: Array | None = None,
     dropout: Dropout | None = None,
+    segment_ids: Array | None = None,
   ) -> tuple[Array, Array]:
     """Embeds, adds the prompt, encodes.
 
@@ -58,6 +59,7 @@ class PromptedT5(nnx.Module):
       encoder_input_tokens: [batch, input_len] int32, 0 pads.
       prompt_ids: [batch] int32, the prompt of each row; None for the only one.
       dropout: None for a deterministic pass.
+      segment_ids: [batch, input_len] int32 where rows are packed; without a bank only.
 
     Returns:
       Encoder output [batch, prompt_len + input_len, d_model], zero at padding, and
@@ -67,10 +69,18 @@ class PromptedT5(nnx.Module):
     valid = encoder_input_tokens > 0
     prompt_len = 0
     if self.bank is not None:
+      if segment_ids is not None:
+        raise checks.InputError(
+          "the rows are packed, expected one example per row in front of which the prompt "
+          "can go; set pack=False"
+        )
       prompt_len = self.bank.prompt_len
       prompt = self.bank.rows(prompt_ids, embeddings.shape[0])
       embeddings = self._combine(prompt, embeddings, encoder_input_tokens)
-    encoded = self.model.encode(embeddings, encoder_mask(valid, prompt_len), dropout)
+    mask = encoder_mask(valid, prompt_len)
+    if segment_ids is not None:
+      mask = mask & same_segment(segment_ids, segment_ids)
+    encoded = self.model.encode(embeddings, mask, dropout)
     real = with_prompt(valid, prompt_len)
     return jnp.where(real[..., None], encoded, jnp.zeros((), encoded.dtype)), real
 
@@ -81,6 +91,8 @@ class PromptedT5(nnx.Module):
     decoder_target_tokens: Array,
     prompt_ids: Array | None = None,
     dropout_key: Array | None = None,
+    encoder_segment_ids: Array | None = None,
+    decoder_segment_ids: Array | None = None,
   ) -> Array:
     """Logits of every target position under teacher forcing.
 
@@ -90,13 +102,21 @@ class PromptedT5(nnx.Module):
       decoder_target_tokens: [batch, target_len] int32; 0 masks a position.
       prompt_ids: [batch] int32 or None.
       dropout_key: A PRNG key, or None for a deterministic pass.
+      encoder_segment_ids: [batch, input_len] int32 where rows are packed.
+      decoder_segment_ids: [batch, target_len] int32, with the former or not at all.
 
     Returns:
       [batch, target_len, vocab] float32; meaningless where the target is 0.
     """
     dropout = self.model.dropout(dropout_key)
-    encoded, real = self.encode(encoder_input_tokens, prompt_ids, dropout)
-    return self.decode(encoded, real, decoder_input_tokens, decoder_target_tokens, dropout)
+    encoded, real = self.encode(
+      encoder_input_tokens, prompt_ids, dropout, encoder_segment_ids
+    )
+    segments = None
+    if encoder_segment_ids is not None and decoder_segment_ids is not None:
+      segments = (decoder_segment_ids, encoder_segment_ids)
+    targets = decoder_target_tokens
+    return self.decode(encoded, real, decoder_input_tokens, targets, dropout, segments)
 
   def decode(
     self,
@@ -105,15 +125,20 @@ class PromptedT5(nnx.Module):
     decoder_input_tokens: Array,
     decoder_target_tokens: Array,
     dropout: Dropout | None = None,
+    segment_ids: tuple[Array, Array] | None = None,
   ) -> Array:
-    """Logits [batch, target_len, vocab] from what `encode` returned."""
+    """Logits [batch, target_len, vocab] from what `encode` returned.
+
+    Where rows are packed, `segment_ids` are those of the decoder and of the encoder.
+    """
     targets = decoder_target_tokens > 0
+    self_mask, cross_mask = decoder_mask(targets), outer_mask(targets, real)
+    if segment_ids is not None:
+      queries, keys = segment_ids
+      self_mask = self_mask & same_segment(queries, queries)
+      cross_mask = cross_mask & same_segment(queries, keys)
     return self.model.decode(
-      decoder_input_tokens,
-      encoded,
-      decoder_mask(targets),
-      outer_mask(targets, real),
-      dropout,
+      decoder_input_tokens, encoded, self_mask, cross_mask, dropout
     )
 
   def score(

@@ -26,6 +26,8 @@ def apply(model: Any, batch: Batch, dropout_key: Array | None) -> Array:
     batch["decoder_target_tokens"],
     batch.get("prompt_ids"),
     dropout_key,
+    batch.get("encoder_segment_ids"),
+    batch.get("decoder_segment_ids"),
   )
 
 

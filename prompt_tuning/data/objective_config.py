@@ -1,0 +1,60 @@
+"""What a model is pretrained on: objectives as data, no TensorFlow needed.
+
+  span_corruption  Thank you <X> me to your party <Y>  ->  <X> for inviting <Y> last week
+  prefix_lm        Thank you for inviting              ->  me to your party last week
+  text_infilling   Thank you <X> me to your party <Y>  ->  the whole text
+  token_deletion   Thank inviting me your party week   ->  the whole text
+  labelled         sentiment: Thank you for inviting   ->  positive
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+from prompt_tuning import checks
+from prompt_tuning.data import spans
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Objective:
+  """One kind of pretraining example, where its text comes from, how often it is drawn.
+
+  Attributes:
+    name: Of the seqio task, of its folder of token arrays and of its metrics.
+    kind: One of the five above; None takes the registered seqio task `name` as it is.
+    text: A file, a folder or a pattern of files with one document per line, or
+      "tfds:NAME" for the field "text" of a TFDS dataset. `labelled` reads .jsonl lines
+      of {"prefix": ..., "inputs": ..., "targets": ...}. Only needed to write tokens.
+    module: Python module that registers the task where `kind` is None.
+    lengths: Tokens of a packed row, {"inputs": 128, "targets": 32}.
+    noise: What span corruption, infilling and deletion hide.
+    window: Most tokens of a labelled example's inputs, None for a whole row.
+    epochs: Passes over the text that are written, each with other spans.
+    max_rows: Most packed rows that are written, None for all.
+    rate: Share of steps, relative to the other objectives.
+    batch_size: Packed rows of a batch.
+  """
+
+  name: str
+  kind: str | None
+  text: str | None = None
+  module: str | None = None
+  lengths: Mapping[str, int]
+  noise: spans.Noise = spans.Noise()
+  window: int | None = None
+  epochs: int = 1
+  max_rows: int | None = None
+  rate: float = 1.0
+  batch_size: int = 128
+
+  def __post_init__(self):
+    checks.number("BATCH_SIZE", self.batch_size, 1, "give a number of rows")
+    if self.kind is None:
+      return
+    checks.choice("objective", self.kind, spans.KINDS)
+    raw = spans.raw_len(self.kind, self.lengths["inputs"], self.noise)
+    needed, found = spans.target_len(self.kind, raw, self.noise), self.lengths["targets"]
+    if found < needed:
+      raise checks.InputError(
+        f"the objective {self.name!r} has targets of {found} tokens, but inputs of "
+        f"{self.lengths['inputs']} need {needed}; raise the length of the targets"
+      )

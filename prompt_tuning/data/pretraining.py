@@ -1,0 +1,104 @@
+"""An `Objective` as a seqio Task, and the packed rows that it yields."""
+
+import functools
+import importlib
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import seqio
+
+from prompt_tuning import checks, files
+from prompt_tuning.data import documents, features, objectives, text_files, vocabularies
+from prompt_tuning.data.objective_config import Objective
+from prompt_tuning.data.token_arrays import FEATURES, Row
+
+_TEXT_TO_TARGETS = {"inputs": None, "targets": "text"}
+
+
+def task(objective: Objective, vocabulary: vocabularies.SentencePiece) -> Any:
+  """The seqio Task (or, for a registered name, Mixture) of an objective.
+
+  Raises:
+    InputError: Its text, its name or the vocabulary cannot be used.
+  """
+  vocabularies.use(vocabulary)
+  name, text = objective.name, objective.text
+  if objective.kind is None:
+    if objective.module:
+      importlib.import_module(objective.module)
+    known = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
+    return seqio.get_mixture_or_task(checks.choice("task or mixture", name, known))
+  if text is None:
+    raise checks.InputError(
+      f"the objective {name!r} has no text, expected files or 'tfds:NAME'; set TEXT"
+    )
+  labelled = objective.kind == "labelled"
+  rekey = functools.partial(seqio.preprocessors.rekey, key_map=_TEXT_TO_TARGETS)
+  return seqio.Task(
+    name,
+    source=documents.source(text, labelled=labelled),
+    preprocessors=[
+      *([] if labelled else [rekey]),
+      seqio.preprocessors.tokenize,
+      _preprocessor(objective),
+      seqio.preprocessors.append_eos_after_trim,
+    ],
+    output_features=features.text_to_text(vocabularies.T5),
+  )
+
+
+def _preprocessor(objective: Objective) -> Callable:
+  function = getattr(objectives, str(objective.kind))
+  if objective.kind == "prefix_lm":
+    return function
+  if objective.kind == "labelled":
+    return functools.partial(function, window=objective.window)
+  return functools.partial(function, noise=objective.noise)
+
+
+def rows(
+  objective: Objective,
+  vocabulary: vocabularies.SentencePiece,
+  split: str,
+  seed: int,
+) -> Iterator[Row]:
+  """Packed rows of one split, in an order that depends on the seed only.
+
+  Yields:
+    {feature: [length] int32} for each of `token_arrays.FEATURES`.
+
+  Raises:
+    InputError: See `task`.
+  """
+  dataset = seqio.get_dataset(
+    task(objective, vocabulary),
+    objective.lengths,
+    seqio.EncDecFeatureConverter(pack=True),
+    dataset_split=split,
+    shuffle=split == "train",
+    num_epochs=objective.epochs if split == "train" else 1,
+    seed=seed,
+    verbose=False,
+  )
+  examples = itertools.islice(dataset.as_numpy_iterator(), objective.max_rows)
+  return ({name: example[name] for name in FEATURES} for example in examples)
+
+
+def described(objective: Objective) -> dict[str, Any]:
+  """What a manifest says of an objective's text: files, bytes, hashes, bad lines."""
+  text = objective.text
+  if objective.kind is None or not text or text.startswith(documents.TFDS):
+    return {"name": text or objective.name}
+  paths = text_files.find(text, documents.SUFFIX[objective.kind == "labelled"])
+  invalid = text_files.invalid_lines(paths)
+  if invalid:
+    print(
+      f"{text}: {invalid} lines are not UTF-8; their bad bytes become U+FFFD",
+      file=sys.stderr,
+    )
+  return {
+    "invalid_utf8_lines": invalid,
+    "sha256": {path.name: files.sha256(path) for path in paths},
+  }
