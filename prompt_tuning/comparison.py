@@ -1,4 +1,4 @@
-"""What a trained prompt achieved, next to what needs no training."""
+"""What a run achieved on its tasks, next to what needs no training."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -51,13 +51,13 @@ def _spread(rows: list) -> list:
 
 def report(run: Mapping[str, Any]) -> str:
   """The summary of a training run as a person reads it."""
-  lines = []
+  lines, name = [], run["learned"]
   for task, found in run.get("tasks", {}).items():
     majority = found["majority"]
     rows = [
       (f"majority ({majority['target']})", {"accuracy": majority["accuracy"]}),
       ("untuned model", found["untuned"]),
-      (f"prompt, step {run['best_step']}", found["prompt"]),
+      (f"{name.replace('_', ' ')}, step {run['best_step']}", found[name]),
     ]
     count = found["examples"]
     lines += [
@@ -66,5 +66,5 @@ def report(run: Mapping[str, Any]) -> str:
       "\nSome predictions (+ right, - wrong)",
       found["samples"],
     ]
-  lines.append(f"\nThe prompt is in {run['prompt']}")
+  lines.append(f"\nThe {name.replace('_', ' ')} is in {run[name]}")
   return "\n".join(lines)

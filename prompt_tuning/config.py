@@ -34,6 +34,8 @@ CONFIGURABLES = {
   "prompts.Text": "prompt_tuning.prompts.start:Text",
   "prompts.FromFile": "prompt_tuning.prompts.start:FromFile",
   "prompts.load_prompt": "prompt_tuning.checkpoints.prompt_files:load_prompt",
+  "methods.PromptTuning": "prompt_tuning.learned:PromptTuning",
+  "methods.ModelTuning": "prompt_tuning.learned:ModelTuning",
   "adafactor.Adafactor": "prompt_tuning.training.adafactor:Adafactor",
   "losses.Loss": "prompt_tuning.training.losses:Loss",
   "utils.create_learning_rate_scheduler": "prompt_tuning.training.schedules:Schedule",

@@ -11,9 +11,11 @@ same batches.
 """
 
 import dataclasses
+import itertools
 import json
 import pathlib
 import platform
+import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -114,11 +116,13 @@ class Memory:
   Attributes:
     identity: See `PretrainConfig.identity`.
     meter: Work done so far, over all processes.
+    peaks: Matrix-product speed of the machine, measured at each evaluation.
     held_out: Latest numbers of the held-out rows.
   """
 
   identity: dict[str, str]
-  meter: dict[str, float]
+  meter: dict[str, Any]
+  peaks: list[float]
   held_out: dict[str, float]
 
 
@@ -154,10 +158,16 @@ class _Run:
       split: [TokenArrays.read(place, o.name, split) for o in config.objectives]
       for split in token_arrays.SPLITS
     }
+    for arrays in self.arrays["train"]:
+      if not arrays.rows:
+        raise checks.InputError(
+          f"the token arrays of {arrays.name!r} hold no row, expected at least one; run "
+          "`prompt-tuning tokens` on more text"
+        )
     key_init, key_train = jax.random.split(jax.random.key(config.random_seed))
     model, base, self.first = self._start(key_init)
     self.manifest_hash = files.sha256(place / token_arrays.MANIFEST)
-    self.memory = Memory(config.identity(self.manifest_hash, base), {}, {})
+    self.memory = Memory(config.identity(self.manifest_hash, base), {}, [], {})
     self.mesh = config.partitioner.mesh(
       int(np.gcd.reduce([o.batch_size for o in config.objectives]))
     )
@@ -183,9 +193,7 @@ class _Run:
     if not saved:
       return state
     found = run_state.load(self.folder, saved[-1])
-    run_state.check_identity(
-      self.folder, found.memory["identity"], self.memory.identity
-    )
+    run_state.check_identity(self.folder, found.memory["identity"], self.memory.identity)
     self.memory = Memory(**found.memory)
     return found.onto(state)
 
@@ -219,6 +227,7 @@ class _Run:
         self.meter.seconds += time.perf_counter() - began
         if evaluate:
           self.memory.held_out = self._held_out()
+          self.memory.peaks.append(throughput.matmul_peak(config.model.dtype))
           values = {**values, **self.memory.held_out}
         if values:
           log.write(done, values)
@@ -248,22 +257,21 @@ class _Run:
     self.meter.positions += inputs.size + targets.size
     self.meter.tokens += int(np.count_nonzero(inputs) + np.count_nonzero(targets))
     self.meter.flops += throughput.training_flops(
-      self.config.model, *inputs.shape, targets.shape[1]
+      self.config.model, len(inputs), inputs.shape[1], targets.shape[1]
     )
 
   def _held_out(self) -> dict[str, float]:
-    """Loss per target token and accuracy of rows that are never trained on."""
+    """Loss per target token and accuracy of rows that are never trained on, if any."""
     found = {}
     for objective, arrays in zip(
       self.config.objectives, self.arrays["validation"], strict=True
     ):
-      batches = arrays.in_order(objective.batch_size)[: self.config.eval_steps]
+      batches = arrays.in_order(objective.batch_size)
       found[objective.name] = [
-        self.eval_fn(
-          self.state.params, self.frozen, partitioning.shard_batch(b, self.mesh)
-        )
-        for b in batches
+        self.eval_fn(self.state.params, self.frozen, partitioning.shard_batch(b, self.mesh))
+        for b in itertools.islice(batches, self.config.eval_steps)
       ]
+    found = {name: sums for name, sums in found.items() if sums}
     values = _row(found, "loss_per_nonpadding_target_token")
     return {f"held_out/{name}": value for name, value in values.items()}
 
@@ -277,7 +285,7 @@ class _Run:
     params = {p.removeprefix("model/"): v for p, v in self.state.params.items()}
     step = int(self.state.step)
     t5x.save(self.folder, params, step, self.config.save_dtype)
-    peak = throughput.matmul_peak(self.config.model.dtype)
+    peak = statistics.median(self.memory.peaks)
     summary = {
       "step": step,
       "steps": self.meter.steps,

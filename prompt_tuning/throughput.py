@@ -25,9 +25,7 @@ def matmul_peak(dtype: str) -> float:
   return 2 * _SIDE**3 / best
 
 
-def training_flops(
-  config: T5Config, rows: int, input_len: int, target_len: int
-) -> float:
+def training_flops(config: T5Config, rows: int, input_len: int, target_len: int) -> float:
   """Matrix-product operations of one update of all weights, padding included.
 
   The backward pass costs twice the forward pass; softmax, norms and the optimizer are
@@ -40,9 +38,7 @@ def training_flops(
   decoder = target_len * (6 * projection + mlp + 2 * (target_len + input_len) * joined)
   decoder += input_len * 2 * projection  # keys and values of the encoder's output
   logits = target_len * config.d_model * config.vocab_size
-  total = (
-    config.num_encoder_layers * encoder + config.num_decoder_layers * decoder + logits
-  )
+  total = config.num_encoder_layers * encoder + config.num_decoder_layers * decoder + logits
   return 3 * 2 * rows * total
 
 

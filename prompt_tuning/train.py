@@ -1,4 +1,4 @@
-"""Training: a prompt for a frozen model, evaluated, saved and resumable.
+"""Training: a prompt for a frozen model or the model itself, evaluated and resumable.
 
 MODEL_DIR/
   config.gin  model-info.txt             what ran
@@ -6,7 +6,8 @@ MODEL_DIR/
   inference_eval/<task>-metrics.jsonl    seqio's metrics, with predictions beside them
   run_state/                             to continue after an interruption
   numpy_checkpoints/                     the prompt at every save
-  prompt.safetensors  summary.json       the best prompt, and how good it is
+  prompt.safetensors  (or best/)         the best prompt (or model)
+  summary.json                           how good it is
 """
 
 import dataclasses
@@ -31,17 +32,14 @@ from prompt_tuning import (
   trees,
 )
 from prompt_tuning import prediction as predictions
-from prompt_tuning.checkpoints import prompt_files, run_state
+from prompt_tuning.checkpoints import run_state
 from prompt_tuning.data import quiet
 from prompt_tuning.data.dataset_config import DatasetConfig
 from prompt_tuning.progress import Progress
-from prompt_tuning.prompts import bank
 from prompt_tuning.prompts.prompted import PromptedT5, t5x_path
 from prompt_tuning.train_config import TrainConfig
 from prompt_tuning.training import state as states
 from prompt_tuning.training import steps
-
-_BANK = "bank/prompts"  # path of the bank among the tunable variables
 
 
 @dataclasses.dataclass
@@ -82,7 +80,7 @@ def train(config: TrainConfig, config_text: str = "") -> dict[str, Any]:
   """
   config.check()
   folder = files.output_folder(config.model_dir, "MODEL_DIR")
-  base = assembly.load_base(config.model, config.checkpoint)
+  base = config.learned.load(config.model, config.checkpoint)
   run = _Run(config, base, folder)
   (folder / "config.gin").write_text(config_text)
   run.loop()
@@ -95,14 +93,14 @@ class _Run:
   def __init__(self, config: TrainConfig, base: assembly.Base, folder: epath.Path):
     self.config, self.base, self.folder = config, base, folder
     trainer, dataset = config.trainer, config.train_dataset
-    key_prompt, key_train = jax.random.split(jax.random.key(trainer.random_seed))
-    model = assembly.with_prompt(base, config.prompt, config.vocabulary, key_prompt)
+    key_learned, key_train = jax.random.split(jax.random.key(trainer.random_seed))
+    model = config.learned.model(base, config.vocabulary, key_learned)
     _data().tasks.find(dataset, config.vocabulary)  # fails here rather than later
     self.first, self.last = trainer.steps(base.step)
     self.split = states.Split.of(model)
     self.mesh = config.partitioner.mesh(dataset.batch_size)
     self.frozen = partitioning.replicate(self.split.frozen, self.mesh)
-    optimizer = states.over_bank(
+    optimizer = config.learned.optimizer(
       config.optimizer.transformation(config.learning_rate_fn, self.first)
     )
     state = states.create(self.split, optimizer, key_train, self.first)
@@ -129,9 +127,7 @@ class _Run:
     if not saved:
       return state
     found = run_state.load(self.folder, saved[-1])
-    run_state.check_identity(
-      self.folder, found.memory["identity"], self.memory.identity
-    )
+    run_state.check_identity(self.folder, found.memory["identity"], self.memory.identity)
     self.memory = Memory(**found.memory)
     _log(f"continuing {self.folder} at step {saved[-1]}")
     return found.onto(state)
@@ -189,14 +185,15 @@ class _Run:
     return {**values, "learning_rate": rate}
 
   def _check_finite(self, done: int) -> None:
-    if not np.isfinite(jax.device_get(self.state.params[_BANK])).all():
+    found = jax.device_get(self.state.params)
+    if not all(np.isfinite(value).all() for value in found.values()):
       raise self._not_finite(done)
 
   def _not_finite(self, done: int) -> checks.InputError:
     saved = run_state.steps(self.folder)
     kept = f"the state of step {saved[-1]}" if saved else "nothing yet"
     return checks.InputError(
-      f"the loss or the prompt is not a number by step {done}, expected finite values; "
+      f"the loss or a learned value is not a number by step {done}, expected finite ones; "
       f"lower the learning rate or set ACTIVATION_DTYPE='float32' ({kept} is kept)"
     )
 
@@ -246,49 +243,46 @@ class _Run:
       "tokenizer": self.config.vocabulary.sentencepiece_model_file,
       "library_version": __version__,
     }
-    prompt_files.save_prompt(
-      str(self.folder / "prompt.safetensors"), self._prompt(), metadata
-    )
-
-  def _prompt(self) -> np.ndarray:
-    """The bank; without its first axis where it holds one prompt."""
-    prompts = jax.device_get(self.state.params[_BANK])
-    return prompts[0] if prompts.shape[0] == 1 else prompts
+    self.config.learned.save_best(self.folder, self.state.params, metadata)
 
   def _save(self, done: int) -> None:
     self._check_finite(done)
-    prompt_files.save_step(self.folder, done, bank.PATH, self._prompt())
+    self.config.learned.save_step(self.folder, done, self.state.params)
     run_state.save(self.folder, done, self.state, dataclasses.asdict(self.memory))
 
   def finish(self) -> dict[str, Any]:
-    """Writes and returns what the best prompt achieved."""
+    """Writes and returns what the best state achieved."""
+    learned = self.config.learned
     summary: dict[str, Any] = {
       "first_step": self.first,
       "best_step": self.memory.best_step,
       "score": self.memory.best_score,
       "metrics": self.memory.best_metrics,
-      "prompt": str(self.folder / "prompt.safetensors"),
+      "learned": learned.name,
+      learned.name: str(learned.best(self.folder)),
     }
     if self.evaluation is not None:
       evaluation = self._evaluation(self.test_dataset, log=False)
-      best = prompt_files.load_prompt(summary["prompt"])
-      params = {_BANK: best.reshape(self.state.params[_BANK].shape)}
       summary["split"] = self.test_dataset.split
       summary["tasks"] = comparison.compare(
         evaluation,
-        {"untuned": (self._untuned(), {}), "prompt": (self.answers, params)},
+        {
+          "untuned": self._untuned(),
+          learned.name: (self.answers, learned.load_best(self.folder)),
+        },
         self.memory.best_step or 0,
       )
     (self.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     return summary
 
-  def _untuned(self) -> predictions.Answers:
-    """Answers of the frozen model without a prompt."""
+  def _untuned(self) -> tuple[predictions.Answers, dict[str, jax.Array]]:
+    """Answers of the pretrained model without a prompt, and what it takes for them."""
     split = states.Split.of(PromptedT5(self.base.model))
     frozen = partitioning.replicate(split.frozen, self.mesh)
-    return predictions.answers(
+    found = predictions.answers(
       split, frozen, self.config.prediction, self.config.vocabulary, self.mesh
     )
+    return found, trees.values(split.tunable)
 
 
 def overall(found: dict[str, dict[str, float]], metric: str | None) -> float:

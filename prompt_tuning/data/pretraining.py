@@ -66,14 +66,18 @@ def rows(
 ) -> Iterator[Row]:
   """Packed rows of one split, in an order that depends on the seed only.
 
-  Yields:
-    {feature: [length] int32} for each of `token_arrays.FEATURES`.
+  Returns:
+    {feature: [length] int32} for each of `token_arrays.FEATURES`; nothing where the
+    task has no such split.
 
   Raises:
     InputError: See `task`.
   """
+  provider = task(objective, vocabulary)
+  if split not in provider.splits:
+    return iter(())
   dataset = seqio.get_dataset(
-    task(objective, vocabulary),
+    provider,
     objective.lengths,
     seqio.EncDecFeatureConverter(pack=True),
     dataset_split=split,

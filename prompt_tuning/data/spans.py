@@ -45,6 +45,9 @@ class Noise:
     return raw - hidden + spans + 1
 
 
+T5_NOISE = Noise()
+
+
 def raw_len(kind: str, input_len: int, noise: Noise) -> int:
   """Tokens of text that make one example.
 

@@ -41,9 +41,7 @@ def lines(paths: list[pathlib.Path]) -> Iterator[str]:
 
 def invalid_lines(paths: list[pathlib.Path]) -> int:
   """Lines that are not UTF-8, which `lines` repairs."""
-  return sum(
-    1 for path in paths for row in path.open("rb") if not _is_utf8(row)
-  )
+  return sum(1 for path in paths for row in path.open("rb") if not _is_utf8(row))
 
 
 def _is_utf8(row: bytes) -> bool:

@@ -14,7 +14,7 @@ import functools
 import json
 import pathlib
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -114,11 +114,12 @@ class TokenArrays:
         f"the token arrays in {place} cannot be read ({error}), expected those of the "
         f"objective {name!r}; run `prompt-tuning tokens` with the same gin files"
       ) from error
-    rows = {array.shape[0] for array in arrays.values()}
-    if len(rows) != 1 or rows == {0}:
+    shapes = [array.shape for array in arrays.values()]
+    rows = {shape[0] for shape in shapes}
+    if len(rows) != 1 or {len(shape) for shape in shapes} != {2}:
       raise checks.InputError(
-        f"the token arrays in {place} have {sorted(rows)} rows, expected the same number "
-        "and at least one; run `prompt-tuning tokens` on more text"
+        f"the token arrays in {place} have the shapes {shapes}, expected [rows, length] "
+        "with the same number of rows; run `prompt-tuning tokens` again"
       )
     return cls(name, arrays)
 
@@ -132,10 +133,12 @@ class TokenArrays:
     first = index * size
     return self._batch([self._row(i, seed) for i in range(first, first + size)])
 
-  def in_order(self, size: int) -> list[Batch]:
-    """All whole batches, in the order of the files."""
-    starts = range(0, self.rows - size + 1, size)
-    return [self._batch(list(range(at, at + size))) for at in starts]
+  def in_order(self, size: int) -> Iterator[Batch]:
+    """All rows once, in the order of the files; what fills up the last batch weighs 0."""
+    for at in range(0, self.rows, size):
+      batch = self._batch([i % self.rows for i in range(at, at + size)])
+      batch["decoder_loss_weights"][self.rows - at :] = 0
+      yield batch
 
   def _row(self, i: int, seed: int) -> int:
     epoch, at = divmod(i, self.rows)

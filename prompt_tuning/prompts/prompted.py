@@ -137,9 +137,7 @@ class PromptedT5(nnx.Module):
       queries, keys = segment_ids
       self_mask = self_mask & same_segment(queries, queries)
       cross_mask = cross_mask & same_segment(queries, keys)
-    return self.model.decode(
-      decoder_input_tokens, encoded, self_mask, cross_mask, dropout
-    )
+    return self.model.decode(decoder_input_tokens, encoded, self_mask, cross_mask, dropout)
 
   def score(
     self,

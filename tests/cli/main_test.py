@@ -15,7 +15,7 @@ from prompt_tuning.cli import flags
 from prompt_tuning.cli.main import COMMANDS, main
 
 REPO = pathlib.Path(__file__).parents[2]
-RUNS = ("train", "eval", "infer", "pretrain")
+RUNS = ("train", "eval", "infer", "tokens", "pretrain")
 
 
 @pytest.fixture
@@ -63,13 +63,14 @@ def test_the_help_of_a_command_shows_a_line_that_works(run, command):
   assert lines and lines[-1][0] == command
   for line in lines:
     if line[0] not in RUNS:
-      assert line[0] in COMMANDS and len(line) == 2  # a command and its folder
+      assert line[0] in COMMANDS and line[1].startswith("runs/")  # the folder to write
       continue
     named = [x.partition("=")[2] for x in line if x.startswith("--gin_file=")]
     assert named and all((config.folder() / name).is_file() for name in named)
     status, out, err = run(*line, "--dry_run")
     assert status == 0, err
-    assert "Total number of parameters" in out
+    expected = "Objective.kind" if line[0] == "tokens" else "Total number of parameters"
+    assert expected in out
 
 
 @pytest.mark.parametrize("command", RUNS)
@@ -183,7 +184,7 @@ def corpus_folder(tmp_path):
   text = "\n".join(f"the film number {i} is good or bad" for i in range(300))
   (folder / "text.txt").write_text(text)
   rows = [
-    json.dumps({"task": "t", "inputs": f"mood: film {i}", "targets": "good"})
+    json.dumps({"prefix": "mood:", "inputs": f"film {i}", "targets": "good"})
     for i in range(50)
   ]
   (folder / "labelled.jsonl").write_text("\n".join(rows))
@@ -203,46 +204,14 @@ def test_vocabulary_refuses_a_folder_without_text(run, tmp_path):
   assert "there is no text" in err and "prompt-tuning corpus" in err
 
 
-def test_pretrain_turns_a_corpus_into_a_checkpoint_and_resumes(
-  run, corpus_folder, tmp_path
-):
-  assert run("vocabulary", str(corpus_folder), "--pieces=300")[0] == 0
-  shape = {
-    "NUM_EMBEDDINGS": 512,
-    "EMBED_DIM": 16,
-    "NUM_HEADS": 2,
-    "HEAD_DIM": 8,
-    "MLP_DIM": 32,
-    "NUM_ENCODER_LAYERS": 1,
-    "NUM_DECODER_LAYERS": 1,
-    "CORPUS": str(corpus_folder),
-    "MODEL_DIR": str(tmp_path / "model"),
-  }
-
-  def pretrain(steps: int):
-    macros = {**shape, "TRAIN_STEPS": steps}
-    given = [f"--gin.{name}={value!r}" for name, value in macros.items()]
-    given += ["--gin.pretrain.pretrain.objectives=[@labelled/objectives.Objective()]"]
-    return run("pretrain", "--gin_file=experiments/t5_1_1_reviews.gin", *given)
-
-  status, out, err = pretrain(2)
-  assert status == 0, err
-  assert all(abs(value) < 1e6 for value in json.loads(out).values())
-  status, _, err = pretrain(3)
-  assert status == 0, err
-  found = prompt_tuning.load_checkpoint(str(tmp_path / "model"))
-  assert found.step == 3
-  assert found.shapes["token_embedder/embedding"] == (512, 16)
-  saved = {path.name for path in (tmp_path / "model").iterdir()}
-  assert {"checkpoint_2", "checkpoint_3", "metrics.jsonl", "config.gin"} <= saved
-
-
-def test_pretrain_refuses_a_folder_without_a_vocabulary(run, corpus_folder, tmp_path):
-  status, out, err = run(
-    "pretrain",
-    "--gin_file=experiments/t5_1_1_reviews.gin",
-    f"--gin.CORPUS={str(corpus_folder)!r}",
-    f"--gin.MODEL_DIR={str(tmp_path / 'model')!r}",
-  )
+@pytest.mark.parametrize("rung", ["3m", "=runs/3m", "small:=runs/3m", "3m="])
+def test_scale_refuses_a_rung_it_cannot_read(run, tmp_path, rung):
+  status, out, err = run("scale", str(tmp_path), f"--rung={rung}")
   assert status == 2 and out == ""
-  assert "expected a SentencePiece model beside the corpus" in err
+  assert "expected [NAME:]SIZE=CHECKPOINT" in err
+
+
+def test_scale_names_the_sizes_there_are(run, tmp_path):
+  status, _, err = run("scale", str(tmp_path), "--rung=2m=package://assets")
+  assert status == 2
+  assert "models/sizes/reviews_3m.gin" in err

@@ -3,7 +3,7 @@
 import pytest
 
 from prompt_tuning import checks
-from prompt_tuning.data import corpus, movie_reviews, tasks, vocabularies
+from prompt_tuning.data import corpus, corpus_sources, movie_reviews, tasks, vocabularies
 from prompt_tuning.data.dataset_config import DatasetConfig
 
 FIRST_TEST_SENTENCE = (
@@ -31,7 +31,7 @@ def rows(task, split, lengths=LENGTHS):
 def test_the_splits_hold_every_sentence_once():
   sizes = {name: len(rows) for name, rows in movie_reviews.splits().items()}
   assert sizes == {"test": 1000, "validation": 1000, "train": 6528}
-  source = corpus.movie_reviews("rotten_tomatoes")
+  source = corpus_sources.movie_reviews("rotten_tomatoes")
   assert len(source) == 8530
   kept = [text for rows in movie_reviews.splits().values() for text, _ in rows]
   keys = [corpus.normalized(text) for text in kept]
@@ -81,7 +81,7 @@ def test_right_and_wrong_answers_are_counted(task):
 
 
 def test_a_source_that_is_not_there_yields_nothing():
-  assert corpus.movie_reviews("sundance") == []
+  assert corpus_sources.movie_reviews("sundance") == []
 
 
 def test_the_split_is_checked_by_name():
@@ -93,3 +93,22 @@ def test_the_split_is_checked_by_name():
   )
   with pytest.raises(checks.InputError, match="nearest known: test"):
     tasks.find(config, vocabularies.EMBEDDED)
+
+
+def test_the_sentinel_variant_puts_one_in_front_of_the_same_targets(task):
+  config = DatasetConfig(
+    mixture_or_task_name="movie_reviews_sentiment_sentinel",
+    task_feature_lengths={"inputs": 64, "targets": 5},
+    split="test",
+    batch_size=1,
+  )
+  variant = tasks.find(config, vocabularies.EMBEDDED)
+  plain = list(rows(task, "test"))
+  sentinel = list(rows(variant, "test", config.task_feature_lengths))
+  first = vocabularies.EMBEDDED.load().vocab_size - 1
+  for one, other in zip(plain[:20], sentinel[:20], strict=True):
+    assert other["inputs"].tolist() == one["inputs"].tolist()
+    assert other["targets"].tolist() == [first, *one["targets"].tolist()]
+    text = other["targets_pretokenized"].decode()
+    assert text == f"<extra_id_0> {one['targets_pretokenized'].decode()}"
+    assert variant.postprocess_fn(text) == task.postprocess_fn(text.split()[1])

@@ -296,9 +296,9 @@ def test_a_finished_run_trains_no_more(trained, finished, run, command):
     ([], {"BATCH_SIZE": 7}, "  batch size: 11 before, 7 now"),
     ([], {"LEARNING_RATE": 0.1}, "  learning rate: "),
     ([], {"RANDOM_SEED": 1}, "  random seed: 0 before, 1 now"),
-    ([], {"CLASS_LABELS": ["good", "bad"]}, "  prompt: "),
+    ([], {"CLASS_LABELS": ["good", "bad"]}, "  what is learned: "),
     ([], {"Z_LOSS": 0.5}, "  loss: "),
-    ([], {"PROMPT_LENGTH": 4}, "  prompt: "),
+    ([], {"PROMPT_LENGTH": 4}, "  what is learned: "),
     ([], {"TASK_FEATURE_LENGTHS": {"inputs": 8, "targets": 4}}, "  task feature lengths: "),
     (["--gin.train/utils.DatasetConfig.split='test'"], {}, "split: train before, test now"),
   ],
@@ -432,7 +432,7 @@ def prepared(settings, rows: int):
   """A split model, its optimizer, its first state and a real batch."""
   base = assembly.load_base(settings.model, settings.checkpoint)
   model = assembly.with_prompt(
-    base, settings.prompt, settings.vocabulary, jax.random.key(1)
+    base, settings.learned.prompt, settings.vocabulary, jax.random.key(1)
   )
   split = states.Split.of(model)
   optimizer = states.over_bank(

@@ -81,3 +81,40 @@ def test_a_vector_is_no_prompt():
 def test_an_abstract_bank_allocates_nothing():
   bank = PromptBank.abstract((1, 100, 1 << 40))  # 400 TB if it did
   assert bank.prompt_len == 100
+
+
+def packed(batch, order):
+  """Rows of a batch one behind the other in a single row, with their segment ids."""
+  found = {}
+  for name, key in (
+    ("encoder_input_tokens", "encoder"),
+    ("decoder_target_tokens", "decoder"),
+  ):
+    rows = [row[row > 0] for row in batch[name][order]]
+    found[name] = np.concatenate([*rows, [0, 0]])[None].astype(np.int32)
+    ids = [np.full(len(row), i) for i, row in enumerate(rows, 1)]
+    found[f"{key}_segment_ids"] = np.concatenate([*ids, [0, 0]])[None].astype(np.int32)
+  inputs = [
+    batch["decoder_input_tokens"][i][batch["decoder_target_tokens"][i] > 0] for i in order
+  ]
+  found["decoder_input_tokens"] = np.concatenate([*inputs, [0, 0]])[None].astype(np.int32)
+  return found
+
+
+def test_packed_rows_are_the_unpacked_ones_without_a_prompt(tiny_t5, batch):
+  model = PromptedT5(tiny_t5)
+  alone = outputs(model, batch)
+  order = [2, 0, 3, 1]
+  together = outputs(model, packed(batch, order))[0]
+  lengths = [int(np.count_nonzero(batch["decoder_target_tokens"][i])) for i in order]
+  starts = np.cumsum([0, *lengths])
+  for i, start, length in zip(order, starts, lengths, strict=False):
+    np.testing.assert_allclose(
+      together[start : start + length], alone[i][:length], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_packed_rows_with_a_prompt_are_refused(tiny_t5, batch, prompts):
+  model = PromptedT5(tiny_t5, PromptBank(prompts[0]))
+  with pytest.raises(checks.InputError, match="the rows are packed"):
+    model.logits(**packed(batch, [0, 1]))

@@ -1,0 +1,93 @@
+"""Pictures of results, as SVG. Needs matplotlib, which `prompt-tuning[docs]` brings."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prompt_tuning import checks
+
+_BLUE, _ORANGE, _GREY = "#3465a4", "#ce5c00", "#888a85"
+
+
+def power_of_scale(rungs: Sequence[Mapping[str, Any]], path: str | os.PathLike) -> None:
+  """Accuracy by size of model: tuned prompt, tuned model, untuned, majority class.
+
+  Args:
+    rungs: Rows of `scale.scale`, of one task.
+    path: The .svg file.
+  """
+  figure, axes = _figure(6.0, 3.8)
+  sizes = [rung["parameters"] / 1e6 for rung in rungs]
+  for name, label, color in (
+    ("model_tuning", "model tuning", _ORANGE),
+    ("prompt", "prompt tuning", _BLUE),
+  ):
+    means = [rung[name]["mean"] for rung in rungs]
+    spreads = [rung[name]["spread"] for rung in rungs]
+    axes.errorbar(sizes, means, yerr=spreads, fmt="o-", color=color, label=label, capsize=4)
+  axes.plot(sizes, [r["untuned"] for r in rungs], "s--", color=_GREY, label="untuned")
+  axes.plot(sizes, [r["majority"] for r in rungs], ":", color=_GREY, label="majority class")
+  axes.set_xscale("log")
+  axes.set_xticks(sizes, [f"{size:.1f} M" for size in sizes])
+  axes.minorticks_off()
+  axes.set(xlabel="parameters of the model", ylabel="accuracy, %")
+  axes.legend(frameon=False)
+  _save(figure, path)
+
+
+def pretraining(
+  stages: Mapping[str, Sequence[Mapping[str, Any]]], path: str | os.PathLike
+) -> None:
+  """Held-out loss by step, one line for each objective.
+
+  Args:
+    stages: {title: rows of a run's `metrics.jsonl`}, in order.
+    path: The .svg file.
+
+  Raises:
+    InputError: A run has never evaluated.
+  """
+  figure, axes = _figure(7.0, 3.8)
+  for stage, color in zip(stages, (_BLUE, _ORANGE), strict=False):
+    rows = [row for row in stages[stage] if any(k.startswith("held_out/") for k in row)]
+    if not rows:
+      raise checks.InputError(
+        f"the metrics of {stage} hold no held-out loss, expected a run that evaluated; "
+        "choose another MODEL_DIR"
+      )
+    names = [k for k in rows[0] if k.startswith("held_out/") and k.endswith("/loss")]
+    for name, style in zip(names, ("o-", "s--", "^:"), strict=False):
+      objective = name.split("/")[1].replace("_", " ")
+      axes.plot(
+        [row["step"] for row in rows],
+        [row[name] for row in rows],
+        style,
+        color=color,
+        markersize=3,
+        label=f"{stage}: {objective}",
+      )
+  axes.set(xlabel="step", ylabel="held-out loss, nats per token")
+  axes.set_ylim(bottom=0)
+  axes.legend(frameon=False, fontsize=8)
+  _save(figure, path)
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+  try:
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+  except ImportError as error:
+    raise checks.InputError(
+      "matplotlib is not installed, expected it for the picture; run "
+      "`pip install 'prompt-tuning[docs]'`"
+    ) from error
+  figure = Figure(figsize=(width, height))
+  FigureCanvasSVG(figure)
+  axes = figure.subplots()
+  axes.spines[["top", "right"]].set_visible(False)
+  return figure, axes
+
+
+def _save(figure: Any, path: str | os.PathLike) -> None:
+  figure.tight_layout()
+  figure.savefig(path, format="svg", metadata={"Date": None})

@@ -1,0 +1,39 @@
+"""C4 as pretraining tasks (TFDS `c4/en:2.2.0`), under the original's names.
+
+c4_v220_span_corruption       T5's own objective
+c4_v220_prefix_lm             LM adaptation
+c4_v220_bart_text_infilling   BART's, as the original registers it
+c4_v220_bart_token_deletion
+"""
+
+import functools
+
+import seqio
+
+from prompt_tuning.data import features, objectives, vocabularies
+
+TFDS_NAME = "c4/en:2.2.0"
+TASKS = {
+  "c4_v220_span_corruption": objectives.span_corruption,
+  "c4_v220_prefix_lm": objectives.prefix_lm,
+  "c4_v220_bart_text_infilling": objectives.text_infilling,
+  "c4_v220_bart_token_deletion": objectives.token_deletion,
+}
+
+for _name, _objective in TASKS.items():
+  if _name not in seqio.TaskRegistry.names():
+    seqio.TaskRegistry.add(
+      _name,
+      source=seqio.TfdsDataSource(tfds_name=TFDS_NAME),
+      preprocessors=[
+        functools.partial(
+          seqio.preprocessors.rekey, key_map={"inputs": None, "targets": "text"}
+        ),
+        seqio.preprocessors.tokenize,
+        seqio.CacheDatasetPlaceholder(),
+        _objective,
+        seqio.preprocessors.append_eos_after_trim,
+      ],
+      metric_fns=[],
+      output_features=features.text_to_text(vocabularies.T5),
+    )

@@ -1,0 +1,147 @@
+"""What a training run learns: a prompt for a frozen model, or the model itself.
+
+Both answer the same questions, so that the run knows no difference: which model to build,
+how its optimizer is laid out, and how the best state is kept and read back.
+"""
+
+import dataclasses
+from typing import Protocol
+
+import jax
+import numpy as np
+import optax
+from etils import epath
+
+from prompt_tuning import assembly
+from prompt_tuning.checkpoints import prompt_files, t5x
+from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
+from prompt_tuning.data.vocabularies import SentencePiece
+from prompt_tuning.models.config import T5Config
+from prompt_tuning.prompts import bank
+from prompt_tuning.prompts.prompted import PromptedT5
+from prompt_tuning.prompts.start import Prompt
+from prompt_tuning.training import state as states
+from prompt_tuning.types import Array, Tunable
+
+_BANK = "bank/prompts"  # path of the bank among the tunable variables
+_MODEL = "model/"  # prefix of the model's weights there
+Params = dict[str, Array]
+
+
+class Learned(Protocol):
+  """What a run asks of that which it learns."""
+
+  name: str
+
+  def load(self, config: T5Config, source: RestoreCheckpointConfig) -> assembly.Base:
+    """The pretrained model."""
+
+  def model(self, base: assembly.Base, vocabulary: SentencePiece, key: Array) -> PromptedT5:
+    """The model of which the tunable variables learn."""
+
+  def optimizer(
+    self, transformation: optax.GradientTransformation
+  ) -> optax.GradientTransformation:
+    """The optimizer over the tunable variables."""
+
+  def save_step(self, folder: epath.Path, step: int, params: Params) -> None:
+    """Writes what the original wrote at every save."""
+
+  def save_best(self, folder: epath.Path, params: Params, metadata: dict) -> None:
+    """Replaces the best state so far."""
+
+  def best(self, folder: epath.Path) -> epath.Path:
+    """Where the best state lies."""
+
+  def load_best(self, folder: epath.Path) -> Params:
+    """The best state."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PromptTuning:
+  """Learns the prompts of a bank; the model is frozen (Lester et al. 2021)."""
+
+  prompt: Prompt
+  name = "prompt"
+
+  def load(self, config: T5Config, source: RestoreCheckpointConfig) -> assembly.Base:
+    """See `Learned`."""
+    return assembly.load_base(config, source)
+
+  def model(self, base: assembly.Base, vocabulary: SentencePiece, key: Array) -> PromptedT5:
+    """See `Learned`."""
+    return assembly.with_prompt(base, self.prompt, vocabulary, key)
+
+  def optimizer(
+    self, transformation: optax.GradientTransformation
+  ) -> optax.GradientTransformation:
+    """Each prompt of the bank on its own."""
+    return states.over_bank(transformation)
+
+  def save_step(self, folder: epath.Path, step: int, params: Params) -> None:
+    """Writes `numpy_checkpoints/checkpoint_<step>/`."""
+    prompt_files.save_step(folder, step, bank.PATH, _only_prompt(params))
+
+  def save_best(self, folder: epath.Path, params: Params, metadata: dict) -> None:
+    """Writes `prompt.safetensors`."""
+    prompt_files.save_prompt(str(self.best(folder)), _only_prompt(params), metadata)
+
+  def best(self, folder: epath.Path) -> epath.Path:
+    """See `Learned`."""
+    return folder / "prompt.safetensors"
+
+  def load_best(self, folder: epath.Path) -> Params:
+    """See `Learned`."""
+    found = prompt_files.load_prompt(str(self.best(folder)))
+    return {_BANK: jax.numpy.asarray(found.reshape(-1, *found.shape[-2:]))}
+
+
+def _only_prompt(params: Params) -> np.ndarray:
+  """The bank; without its first axis where it holds one prompt."""
+  prompts = jax.device_get(params[_BANK])
+  return prompts[0] if prompts.shape[0] == 1 else prompts
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelTuning:
+  """Learns every weight of the model, the paper's baseline."""
+
+  name = "model_tuning"
+
+  def load(self, config: T5Config, source: RestoreCheckpointConfig) -> assembly.Base:
+    """See `Learned`."""
+    return assembly.load_base(config, source, Tunable)
+
+  def model(self, base: assembly.Base, vocabulary: SentencePiece, key: Array) -> PromptedT5:
+    """See `Learned`."""
+    del key
+    assembly.check_vocabulary(vocabulary, base)
+    return PromptedT5(base.model)
+
+  def optimizer(
+    self, transformation: optax.GradientTransformation
+  ) -> optax.GradientTransformation:
+    """See `Learned`."""
+    return transformation
+
+  def save_step(self, folder: epath.Path, step: int, params: Params) -> None:
+    """Nothing beside the run state: a model is too large to keep at every save."""
+
+  def save_best(self, folder: epath.Path, params: Params, metadata: dict) -> None:
+    """Writes `best/checkpoint_<step>` in T5X's format and removes the one before."""
+    place = self.best(folder)
+    before = [] if not place.exists() else list(place.glob("checkpoint_*"))
+    model = {path.removeprefix(_MODEL): value for path, value in params.items()}
+    t5x.save(place, model, metadata["step"], "float32")
+    for path in before:
+      if path.name != f"checkpoint_{metadata['step']}":
+        path.rmtree()
+
+  def best(self, folder: epath.Path) -> epath.Path:
+    """See `Learned`."""
+    return folder / "best"
+
+  def load_best(self, folder: epath.Path) -> Params:
+    """See `Learned`."""
+    found = t5x.load(str(self.best(folder)))
+    return {_MODEL + path: jax.numpy.asarray(value) for path, value in found.items()}

@@ -1,0 +1,54 @@
+"""Pictures: every number that goes in is drawn, and nothing random is written."""
+
+import xml.etree.ElementTree
+
+import pytest
+
+from prompt_tuning import checks
+from prompt_tuning.analysis import pictures
+
+RUNGS = [
+  {
+    "parameters": size,
+    "majority": 51.8,
+    "untuned": 60.0,
+    "prompt": {"mean": 70.0, "spread": 1.0},
+    "model_tuning": {"mean": 72.0, "spread": 0.5},
+  }
+  for size in (1_100_000, 5_900_000)
+]
+ROWS = [
+  {"step": 50, "labelled/loss": 0.4},
+  {"step": 100, "held_out/labelled/loss": 0.3, "held_out/span_corruption/loss": 4.0},
+  {"step": 200, "held_out/labelled/loss": 0.2, "held_out/span_corruption/loss": 3.0},
+]
+
+
+def drawn(path):
+  """The text of a picture: its labels are comments in front of their glyphs."""
+  xml.etree.ElementTree.parse(path)
+  return path.read_text()
+
+
+def test_the_power_of_scale_names_its_sizes_and_methods(tmp_path):
+  pytest.importorskip("matplotlib", reason="pictures need prompt-tuning[docs]")
+  pictures.power_of_scale(RUNGS, tmp_path / "a.svg")
+  text = drawn(tmp_path / "a.svg")
+  for label in ("1.1 M", "5.9 M", "prompt tuning", "model tuning", "majority class"):
+    assert f"<!-- {label} -->" in text
+  pictures.power_of_scale(RUNGS, tmp_path / "b.svg")
+  assert "<dc:date>" not in text
+
+
+def test_a_pretraining_curve_has_a_line_for_each_objective(tmp_path):
+  pytest.importorskip("matplotlib", reason="pictures need prompt-tuning[docs]")
+  pictures.pretraining({"stage 1": ROWS, "stage 2": ROWS}, tmp_path / "a.svg")
+  text = drawn(tmp_path / "a.svg")
+  for stage in ("stage 1", "stage 2"):
+    for objective in ("labelled", "span corruption"):
+      assert f"<!-- {stage}: {objective} -->" in text
+
+
+def test_rows_without_a_held_out_loss_are_refused(tmp_path):
+  with pytest.raises(checks.InputError, match="no held-out loss"):
+    pictures.pretraining({"stage 1": ROWS[:1]}, tmp_path / "a.svg")
