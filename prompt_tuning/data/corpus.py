@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from prompt_tuning import checks, files
+from prompt_tuning.data import text_files
 from prompt_tuning.data.corpus_sources import MOVIE_REVIEWS, Source, movie_reviews, plain
 from prompt_tuning.progress import Progress
 
@@ -61,7 +62,7 @@ def build(
     "counts": counts,
     "packages": {MOVIE_REVIEWS: importlib.metadata.version(MOVIE_REVIEWS)},
     "read": {
-      name: {path.name: files.sha256(path) for path in source.files}
+      name: text_files.hashes(source.files)
       for name, source in {**texts, **labelled}.items()
     },
     "written": {name: files.sha256(out / name) for name in (TEXT, LABELLED)},
@@ -82,7 +83,7 @@ def _write(
     path: File to write.
     sources: What goes into it, by name.
     held_out: Normalized sentences that must not.
-    parts: From a row to the text that is matched and the line that is written.
+    parts: From a row to its cleaned text, which is matched, and the line to write.
   """
   counts: dict[str, dict[str, int]] = {}
   with path.open("w", encoding="utf-8") as sink:
@@ -91,6 +92,8 @@ def _write(
       bar = Progress(f"corpus {name}", 0)
       for done, row in enumerate(source.read(), 1):
         text, line = parts(row)
+        if not text:  # nothing but markup
+          continue
         kept = normalized(text) not in held_out
         counts[name]["kept" if kept else "held_out"] += 1
         if kept:
@@ -101,9 +104,10 @@ def _write(
 
 
 def _document(text: str) -> tuple[str, str]:
-  return text, plain(text)
+  line = plain(text)
+  return line, line
 
 
 def _example(row: dict[str, str]) -> tuple[str, str]:
-  text = row["inputs"]
-  return text, json.dumps({**row, "inputs": plain(text)}, ensure_ascii=False)
+  text = plain(row["inputs"])
+  return text, json.dumps({**row, "inputs": text}, ensure_ascii=False)

@@ -111,8 +111,12 @@ def rated_sentences(folder: pathlib.Path) -> Source:
   def read() -> Iterator[dict[str, str]]:
     for kind, path in zip(kinds, paths, strict=True):
       for line in path.read_text(encoding="latin-1").splitlines():
-        _, rating, text = line.split("\t", 2)
-        if abs(float(rating)) >= _CLEAR:
+        try:
+          _, rating, text = line.split("\t", 2)
+          clear = abs(float(rating)) >= _CLEAR
+        except ValueError as error:
+          raise _damaged(path, line, "number, rating and text between tabs") from error
+        if clear:
           yield _sentiment(kind, text, int(float(rating) > 0))
 
   return Source(read, _all_there(paths))
@@ -128,11 +132,15 @@ def wikitext(folder: pathlib.Path) -> Source:
   path = folder / "train.raw.gz"
 
   def read() -> Iterator[str]:
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-      for line in lines:
-        line = re.sub(r" @(.)@ ", r"\1", line.strip())
-        if len(line) > 80 and not line.startswith("="):
-          yield line
+    try:
+      with gzip.open(path, "rt", encoding="utf-8") as source:
+        lines = source.read().split("\n")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+      raise _damaged(path, str(error), "gzipped text") from error
+    for line in lines:
+      line = re.sub(r" @(.)@ ", r"\1", line.strip())
+      if len(line) > 80 and not line.startswith("="):
+        yield line
 
   return Source(read, _all_there([path]))
 
@@ -159,6 +167,12 @@ def plain_text(place: str) -> Source:
   """
   paths = text_files.find(place)
   return Source(lambda: text_files.lines(paths), paths, text_files.invalid_lines(paths))
+
+
+def _damaged(path: pathlib.Path, found: str, expected: str) -> checks.InputError:
+  return checks.InputError(
+    f"{path} cannot be read ({found[:60]!r}), expected {expected}; fetch the file again"
+  )
 
 
 def _all_there(paths: Sequence[pathlib.Path]) -> Sequence[pathlib.Path]:

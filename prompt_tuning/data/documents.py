@@ -34,6 +34,9 @@ def source(text: str, *, labelled: bool = False) -> seqio.DataSource:
   parse = _labelled if labelled else _plain
   if next(text_files.lines(paths), None) is None:
     raise text_files.empty(text)
+  if labelled:
+    for line in text_files.lines(paths):
+      _labelled(line)  # TensorFlow would bury the error
 
   def dataset(split: str, shuffle_files: bool = False, seed: int | None = None):
     def generate() -> Iterator[dict[str, str]]:

@@ -48,6 +48,19 @@ class Objective:
 
   def __post_init__(self):
     checks.number("BATCH_SIZE", self.batch_size, 1, "give a number of rows")
+    for name, value, least in (
+      ("epochs", self.epochs, 1),
+      ("rate", self.rate, 0),
+      ("max_rows", self.max_rows, 1),
+      ("window", self.window, 4),
+    ):
+      if value is not None:
+        checks.number(f"{name} of {self.name!r}", value, least, "give a number")
+    if not {"inputs", "targets"} <= set(self.lengths):
+      raise checks.InputError(
+        f"the lengths of {self.name!r} are {dict(self.lengths)}, expected those of inputs "
+        "and targets; set both, e.g. {'inputs': 512, 'targets': 114}"
+      )
     if self.kind is None:
       return
     checks.choice("objective", self.kind, spans.KINDS)

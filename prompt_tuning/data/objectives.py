@@ -120,7 +120,7 @@ def labelled(
   @seqio.map_over_dataset(num_seeds=1)
   def piece(example: dict, seed: tf.Tensor) -> dict:
     prefix, inputs = vocabulary.encode_tf(example["prefix"]), example["inputs"]
-    room = length - 1 - tf.size(prefix)
+    room = tf.maximum(0, length - 1 - tf.size(prefix))
     last = tf.maximum(0, tf.size(inputs) - room)
     at = tf.random.stateless_uniform([], seed, 0, last + 1, dtype=tf.int32)
     body = inputs[at : at + room]

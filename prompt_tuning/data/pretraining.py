@@ -1,7 +1,6 @@
 """An `Objective` as a seqio Task, and the packed rows that it yields."""
 
 import functools
-import importlib
 import itertools
 import sys
 from collections.abc import Callable, Iterator
@@ -9,8 +8,15 @@ from typing import Any
 
 import seqio
 
-from prompt_tuning import checks, files
-from prompt_tuning.data import documents, features, objectives, text_files, vocabularies
+from prompt_tuning import checks
+from prompt_tuning.data import (
+  documents,
+  features,
+  objectives,
+  tasks,
+  text_files,
+  vocabularies,
+)
 from prompt_tuning.data.objective_config import Objective
 from prompt_tuning.data.token_arrays import FEATURES, Row
 
@@ -23,13 +29,15 @@ def task(objective: Objective, vocabulary: vocabularies.SentencePiece) -> Any:
   Raises:
     InputError: Its text, its name or the vocabulary cannot be used.
   """
+  vocabulary.load()  # fails here where it is absent or damaged
   vocabularies.use(vocabulary)
   name, text = objective.name, objective.text
   if objective.kind is None:
-    if objective.module:
-      importlib.import_module(objective.module)
+    tasks.import_modules(objective.module)
     known = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
-    return seqio.get_mixture_or_task(checks.choice("task or mixture", name, known))
+    found = seqio.get_mixture_or_task(checks.choice("task or mixture", name, known))
+    tasks.check_vocabulary(name, found, vocabulary)
+    return found
   if text is None:
     raise checks.InputError(
       f"the objective {name!r} has no text, expected files or 'tfds:NAME'; set TEXT"
@@ -104,5 +112,5 @@ def described(objective: Objective) -> dict[str, Any]:
     )
   return {
     "invalid_utf8_lines": invalid,
-    "sha256": {path.name: files.sha256(path) for path in paths},
+    "sha256": text_files.hashes(paths),
   }

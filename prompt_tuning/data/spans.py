@@ -8,6 +8,8 @@ inputs and in targets.
 import dataclasses
 import math
 
+import numpy as np
+
 from prompt_tuning import checks
 
 SPAN_KINDS = ("span_corruption", "text_infilling")  # they need sentinels
@@ -35,9 +37,11 @@ class Noise:
 
   def counts(self, raw: int) -> tuple[int, int]:
     """Hidden tokens and hidden spans among `raw` tokens, at least one of each."""
-    hidden = min(max(round(raw * self.density), 1), raw - 1)
-    spans = min(max(round(hidden / self.mean_span), 1), hidden, raw - hidden)
-    return hidden, spans
+    # float32 as in the preprocessors, which round 28.5 the same way only then.
+    wanted = np.rint(np.float32(raw) * np.float32(self.density))
+    hidden = min(max(int(wanted), 1), raw - 1)
+    count = np.rint(np.float32(hidden) / np.float32(self.mean_span))
+    return hidden, min(max(int(count), 1), hidden, raw - hidden)
 
   def corrupted_len(self, raw: int) -> int:
     """Tokens left when each hidden span is one sentinel."""

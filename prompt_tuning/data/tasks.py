@@ -21,11 +21,7 @@ def find(config: DatasetConfig, vocabulary: vocabularies.SentencePiece) -> Any:
       task speaks another vocabulary than the model.
   """
   vocabularies.use(vocabulary)
-  for module in _modules(config.module):
-    try:
-      importlib.import_module(module)
-    except ModuleNotFoundError as error:
-      raise _missing(module, error.name or "") from error
+  import_modules(config.module)
   name = config.mixture_or_task_name
   known = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
   if name not in known:
@@ -42,6 +38,19 @@ def find(config: DatasetConfig, vocabulary: vocabularies.SentencePiece) -> Any:
       f"of {name}; add {', '.join(sorted(lacking))}"
     )
   return provider
+
+
+def import_modules(module: str | Sequence[str] | None) -> None:
+  """Imports the built-in task module and those that a run names.
+
+  Raises:
+    InputError: One is not there, or something that it imports is not.
+  """
+  for name in _modules(module):
+    try:
+      importlib.import_module(name)
+    except ModuleNotFoundError as error:
+      raise _missing(name, error.name or "") from error
 
 
 def _missing(module: str, lacking: str) -> checks.InputError:

@@ -6,9 +6,9 @@ Bytes that are not UTF-8 become U+FFFD; `invalid_lines` counts the lines that ha
 import glob
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from prompt_tuning import checks
+from prompt_tuning import checks, files
 
 
 def find(text: str, suffix: str = ".txt") -> list[pathlib.Path]:
@@ -24,6 +24,7 @@ def find(text: str, suffix: str = ".txt") -> list[pathlib.Path]:
     found = [place]
   else:
     found = [pathlib.Path(name) for name in glob.glob(str(place), recursive=True)]
+  found = [path for path in found if path.is_file()]
   if not found:
     raise checks.InputError(
       f"TEXT {text!r} names no file, expected a file, a folder of {suffix} files or a "
@@ -35,8 +36,16 @@ def find(text: str, suffix: str = ".txt") -> list[pathlib.Path]:
 def lines(paths: list[pathlib.Path]) -> Iterator[str]:
   """The lines of some files that are not blank; see `invalid_lines` for bad bytes."""
   for path in paths:
-    with path.open(encoding="utf-8", errors="replace") as rows:
+    with path.open(encoding="utf-8-sig", errors="replace") as rows:
       yield from (row.strip() for row in rows if not row.isspace())
+
+
+def hashes(paths: Sequence[pathlib.Path]) -> dict[str, str]:
+  """SHA-256 of some files, by their path below the folder that they share."""
+  if not paths:
+    return {}
+  shared = os.path.commonpath([path.parent for path in paths])
+  return {os.path.relpath(path, shared): files.sha256(path) for path in paths}
 
 
 def invalid_lines(paths: list[pathlib.Path]) -> int:

@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+import tokenize
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
@@ -109,17 +110,18 @@ class TokenArrays:
       arrays = {
         f: np.load(place / f"{f}.npy", mmap_mode="r", allow_pickle=False) for f in FEATURES
       }
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, tokenize.TokenError) as error:
       raise checks.InputError(
         f"the token arrays in {place} cannot be read ({error}), expected those of the "
         f"objective {name!r}; run `prompt-tuning tokens` with the same gin files"
       ) from error
-    shapes = [array.shape for array in arrays.values()]
-    rows = {shape[0] for shape in shapes}
-    if len(rows) != 1 or {len(shape) for shape in shapes} != {2}:
+    found = [(array.shape, array.dtype.kind) for array in arrays.values()]
+    if {(len(shape), kind) for shape, kind in found} != {(2, "u")} or (
+      len({shape[0] for shape, _ in found}) != 1
+    ):
       raise checks.InputError(
-        f"the token arrays in {place} have the shapes {shapes}, expected [rows, length] "
-        "with the same number of rows; run `prompt-tuning tokens` again"
+        f"the token arrays in {place} are {found}, expected unsigned integers "
+        "[rows, length] with the same number of rows; run `prompt-tuning tokens` again"
       )
     return cls(name, arrays)
 

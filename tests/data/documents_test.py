@@ -153,9 +153,6 @@ def test_a_damaged_labelled_line_is_shown(line):
   assert f"a labelled line is {line!r}" in str(error.value)
 
 
-@pytest.mark.xfail(
-  strict=True, reason="from_generator turns the InputError into TensorFlow's own"
-)
 def test_a_damaged_labelled_line_is_refused_by_its_source(tmp_path):
   path = write(tmp_path / "a.jsonl", ['{"prefix": "", "inputs": "", "targets": ""}', "x"])
   refused = False

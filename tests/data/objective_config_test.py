@@ -66,3 +66,19 @@ def test_objectives_are_described_without_tensorflow():
     "sys.exit(any(name in sys.modules for name in ('tensorflow', 'seqio')))"
   )
   assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"epochs": 0}, "epochs of 'mine' is 0"),
+    ({"rate": -1.0}, "rate of 'mine' is -1.0"),
+    ({"max_rows": 0}, "max_rows of 'mine' is 0"),
+    ({"window": 2}, "window of 'mine' is 2"),
+    ({"lengths": {"inputs": 9}}, "expected those of inputs and targets"),
+  ],
+)
+def test_numbers_that_make_no_sense_are_refused(change, message):
+  given = {"name": "mine", "kind": "prefix_lm", "lengths": {"inputs": 32, "targets": 9}}
+  with pytest.raises(checks.InputError, match=message):
+    Objective(**{**given, **change})

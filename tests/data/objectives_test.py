@@ -81,9 +81,6 @@ def test_as_many_tokens_and_spans_are_hidden_as_counted(length, noise):
   assert (hidden.sum(), begins.sum()) == noise.counts(length)
 
 
-@pytest.mark.xfail(
-  strict=True, reason="the share is float32 in TensorFlow, float64 where room is counted"
-)
 def test_tensorflow_rounds_as_the_room_was_counted():
   lengths = range(2, 400)
   dataset = tf.data.Dataset.from_tensor_slices(list(lengths))

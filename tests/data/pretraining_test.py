@@ -192,9 +192,6 @@ def test_a_registered_task_is_found_by_name_once_its_module_is_imported(
     pretraining.task(Objective(name=name[:-1], kind=None, lengths=LENGTHS), EMBEDDED)
 
 
-@pytest.mark.xfail(
-  raises=ModuleNotFoundError, strict=True, reason="task imports the module unguarded"
-)
 def test_a_module_that_is_not_there_is_refused():
   wanted = Objective(name="x", kind=None, module="no_such_module", lengths=LENGTHS)
   with pytest.raises(checks.InputError, match="no_such_module"):
