@@ -56,7 +56,7 @@ RUNS = {
   "eval.evaluate": "prompt_tuning.eval:EvalConfig",
   "infer.infer": "prompt_tuning.infer:InferConfig",
   "tokens.tokens": "prompt_tuning.tokens:TokensConfig",
-  "pretrain.pretrain": "prompt_tuning.pretrain:PretrainConfig",
+  "pretrain.pretrain": "prompt_tuning.pretrain_config:PretrainConfig",
 }
 
 

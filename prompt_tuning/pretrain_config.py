@@ -1,0 +1,72 @@
+"""A pretraining run as data: which model, on which tokens, for how long, and where to."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+
+from prompt_tuning import checks
+from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
+from prompt_tuning.data.objective_config import Objective
+from prompt_tuning.models.config import T5Config
+from prompt_tuning.partitioning import Partitioner
+from prompt_tuning.training.adafactor import Adafactor
+from prompt_tuning.training.losses import Loss
+from prompt_tuning.training.schedules import Schedule
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+  """One pretraining run.
+
+  Attributes:
+    model: Shape of the model.
+    tokens: Folder of token arrays, see `tokens.tokens`.
+    objectives: Kinds of batches, their rates and their sizes.
+    checkpoint: Weights to go on from, as LM adaptation does; None draws them.
+    optimizer: Adafactor, with parameter scaling as T5 was pretrained.
+    learning_rate_fn: Learning rate by step of this run.
+    loss: Loss, best normalized by the number of real target tokens.
+    partitioner: Which devices.
+    total_steps: Updates of this run.
+    model_dir: Where everything is written.
+    random_seed: Of weights, batches and dropout.
+    eval_period: Steps between two evaluations of the held-out rows.
+    eval_steps: Held-out batches of each objective.
+    save_period: Steps between two saves of the run state.
+    stats_period: Steps between two rows of `metrics.jsonl`.
+    save_dtype: Of the checkpoint, "bfloat16" or "float32".
+  """
+
+  model: T5Config
+  tokens: str
+  objectives: Sequence[Objective]
+  checkpoint: RestoreCheckpointConfig | None = None
+  optimizer: Adafactor
+  learning_rate_fn: Schedule
+  loss: Loss
+  partitioner: Partitioner = Partitioner()
+  total_steps: int
+  model_dir: str
+  random_seed: int = 0
+  eval_period: int = 1000
+  eval_steps: int = 20
+  save_period: int = 500
+  stats_period: int = 50
+  save_dtype: str = "bfloat16"
+
+  def __post_init__(self):
+    checks.number("TRAIN_STEPS", self.total_steps, 1, "give a number of steps")
+
+  def identity(self, manifest_hash: str, base: str) -> dict[str, str]:
+    """What must not change between an interruption and a resume."""
+    drawn = [(o.name, o.rate, o.batch_size) for o in self.objectives]
+    return {
+      "base checkpoint": base,
+      "model": repr(self.model),
+      "tokens": manifest_hash,
+      "objectives": json.dumps(drawn),
+      "optimizer": repr(self.optimizer),
+      "learning rate": repr(self.learning_rate_fn),
+      "loss": repr(self.loss),
+      "random seed": str(self.random_seed),
+    }
