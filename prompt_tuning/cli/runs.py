@@ -36,7 +36,7 @@ _RUNS: dict[str, tuple[str, str, str, Callable[[Any], str]]] = {
 def main(command: str, arguments: Sequence[str]) -> int:
   """Runs `command`, or describes it where --dry_run is given."""
   given = flags.parse(command, arguments)
-  _quiet()
+  quiet()
   if not given.gin_file:
     raise checks.InputError(
       "no --gin_file is given, expected at least one; "
@@ -80,7 +80,7 @@ def _paths(text: str) -> list[str]:
   return [path for path in text.split(",") if path]
 
 
-def _quiet() -> None:
+def quiet() -> None:
   """Keeps TensorFlow's and absl's notices out of the log of a run."""
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Sequence
 
 from prompt_tuning import checks
-from prompt_tuning.cli import flags
+from prompt_tuning.cli import flags, runs
 
 
 def main(command: str, arguments: Sequence[str]) -> int:
@@ -36,10 +36,9 @@ def main(command: str, arguments: Sequence[str]) -> int:
   )
   given = parser.parse_args([flags.rewritten(argument) for argument in arguments])
   checks.number("--seeds", given.seeds, 1, "give a number of runs")
+  runs.quiet()
   from prompt_tuning import scale
-  from prompt_tuning.data import quiet
 
-  quiet.import_seqio()
   rungs = [scale.Rung(*_parts(text)) for text in given.rung]
   print(scale.table(scale.scale(given.out, rungs, given.seeds, given.gin_bindings)))
   return 0

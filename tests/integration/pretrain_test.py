@@ -145,19 +145,26 @@ def test_lm_adaptation_goes_on_from_a_checkpoint(tokens, whole, tmp_path):
 
 
 @pytest.mark.slow
-def test_it_needs_neither_tensorflow_nor_seqio(tokens, tmp_path):
+def test_it_needs_neither_tensorflow_nor_seqio_and_one_device_is_eight(tokens, tmp_path):
   program = f"""
 import sys
 for name in ("tensorflow", "tensorflow_datasets", "tensorflow_text", "seqio"):
   sys.modules[name] = None
 from prompt_tuning.cli.main import main
-sys.exit(main({command(tokens, tmp_path, 1)!r}))
+sys.exit(main({command(tokens, tmp_path / "one", 1)!r}))
 """
   found = subprocess.run(
     [sys.executable, "-c", program], capture_output=True, text=True, check=False
   )
   assert found.returncode == 0, found.stderr
-  assert json.loads(found.stdout)["steps"] == 1
+  summary = json.loads(found.stdout)
+  assert summary["steps"] == 1 and summary["hardware"].startswith("1 x")
+  assert main(command(tokens, tmp_path / "eight", 1)) == 0
+  one, eight = (pt.load_checkpoint(str(tmp_path / name)) for name in ("one", "eight"))
+  for path, array in one.items():
+    np.testing.assert_allclose(
+      np.asarray(array, np.float32), np.asarray(eight[path], np.float32), atol=1e-2
+    )
 
 
 def refused(capsys, arguments):
