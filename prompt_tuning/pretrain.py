@@ -35,7 +35,6 @@ from prompt_tuning import (
 from prompt_tuning.checkpoints import run_state, t5x
 from prompt_tuning.data import token_arrays
 from prompt_tuning.data.token_arrays import TokenArrays
-from prompt_tuning.models.config import T5Config
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.pretrain_config import PretrainConfig
 from prompt_tuning.progress import Progress
@@ -88,19 +87,13 @@ class _Run:
 
   def __init__(self, config: PretrainConfig, folder: Any):
     self.config, self.folder = config, folder
-    place = pathlib.Path(config.tokens)
-    self.manifest = token_arrays.manifest(place)
-    _check_vocabulary(self.manifest, config.model)
+    place = pathlib.Path(config.tokens).expanduser()
+    manifest = token_arrays.manifest(place)
+    config.check_vocabulary(manifest["vocabulary"])
     self.arrays = {
-      split: [TokenArrays.read(place, o.name, split) for o in config.objectives]
+      split: [_rows(place, manifest, o.name, split) for o in config.objectives]
       for split in token_arrays.SPLITS
     }
-    for arrays in self.arrays["train"]:
-      if not arrays.rows:
-        raise checks.InputError(
-          f"the token arrays of {arrays.name!r} hold no row, expected at least one; run "
-          "`prompt-tuning tokens` on more text"
-        )
     key_init, key_train = jax.random.split(jax.random.key(config.random_seed))
     model, base, self.first = self._start(key_init)
     self.manifest_hash = files.sha256(place / token_arrays.MANIFEST)
@@ -116,7 +109,7 @@ class _Run:
     self.meter = throughput.Meter(**self.memory.meter)
     self.step_fn = steps.train_step(self.split, transformation, config.loss)
     self.eval_fn = steps.eval_step(self.split, Loss(z_loss=0.0))  # nats per token
-    self.drawn = self._draw()
+    self.drawn, self.counted = self._draw()
 
   def _start(self, key: jax.Array) -> tuple[T5, str, int]:
     """The model to train, the fingerprint of what it starts from, and its step."""
@@ -134,18 +127,30 @@ class _Run:
     self.memory = Memory(**found.memory)
     return found.onto(state)
 
-  def _draw(self) -> np.ndarray:
-    """The objective of every step, [total_steps]; a longer run begins with the same."""
+  def _draw(self) -> tuple[np.ndarray, np.ndarray]:
+    """For every step its objective, and which batch of that objective: [total_steps].
+
+    A longer run begins with the same.
+    """
     rates = np.array([o.rate for o in self.config.objectives], np.float64)
     rng = np.random.default_rng(self.config.random_seed)
-    return rng.choice(len(rates), self.config.total_steps, p=rates / rates.sum())
+    drawn = rng.choice(len(rates), self.config.total_steps, p=rates / rates.sum())
+    counted = np.zeros_like(drawn)
+    for which in range(len(rates)):
+      counted[drawn == which] = np.arange(np.count_nonzero(drawn == which))
+    return drawn, counted
 
   def loop(self) -> None:
     """Trains until the last step."""
     config, last = self.config, self.first + self.config.total_steps
     done = int(self.state.step)
-    if done >= last:
+    if done == last:
       return
+    if done > last:
+      raise checks.InputError(
+        f"{self.folder} is at step {done} already, TRAIN_STEPS ends at {last}, expected a "
+        "later step; raise TRAIN_STEPS or choose another MODEL_DIR"
+      )
     log = metrics_log.MetricsLog(self.folder, done)
     bar = Progress("pretrain", config.total_steps, done - self.first)
     sums: dict[str, list] = {}
@@ -159,16 +164,18 @@ class _Run:
         values, sums = _row(sums, "loss"), {}
         bar.update(count, values)
       evaluate = count % config.eval_period == 0 or final
-      if evaluate or values or count % config.save_period == 0:
+      save = count % config.save_period == 0 or evaluate
+      if values or save:
         jax.block_until_ready(self.state)
         self.meter.seconds += time.perf_counter() - began
         if evaluate:
           self.memory.held_out = self._held_out()
-          self.memory.peaks.append(throughput.matmul_peak(config.model.dtype))
+          peak = throughput.matmul_peak(config.model.dtype) * self.mesh.size
+          self.memory.peaks.append(peak)
           values = {**values, **self.memory.held_out}
         if values:
           log.write(done, values)
-        if evaluate or count % config.save_period == 0:
+        if save:
           self._save(done)
         began = time.perf_counter()
     log.close()
@@ -178,9 +185,8 @@ class _Run:
     """Update number `index` of this run."""
     which = int(self.drawn[index])
     objective = self.config.objectives[which]
-    earlier = int(np.count_nonzero(self.drawn[:index] == which))
     batch = self.arrays["train"][which].batch(
-      earlier, objective.batch_size, self.config.random_seed
+      int(self.counted[index]), objective.batch_size, self.config.random_seed
     )
     self._count(batch)
     self.state, found = self.step_fn(
@@ -213,7 +219,11 @@ class _Run:
     return {f"held_out/{name}": value for name, value in values.items()}
 
   def _save(self, done: int) -> None:
-    _check_finite(self.state, done)
+    if not states.is_finite(self.state):
+      raise checks.InputError(
+        f"the weights are not numbers at step {done}, expected finite ones; choose another "
+        "MODEL_DIR with a lower learning rate"
+      )
     self.memory.meter = dataclasses.asdict(self.meter)
     run_state.save(self.folder, done, self.state, dataclasses.asdict(self.memory))
 
@@ -244,13 +254,18 @@ class _Run:
     return summary
 
 
-def _check_vocabulary(manifest: dict[str, Any], model: T5Config) -> None:
-  ids = manifest["vocabulary"]["ids"]
-  if ids > model.vocab_size:
+def _rows(
+  folder: pathlib.Path, manifest: dict[str, Any], name: str, split: str
+) -> TokenArrays:
+  """The token arrays that the manifest tells of, with something to train on."""
+  found = TokenArrays.read(folder, name, split)
+  expected = manifest["objectives"].get(name, {}).get(split, {}).get("rows")
+  if found.rows != expected or (split == "train" and not found.rows):
     raise checks.InputError(
-      f"the tokens are of a vocabulary of {ids} ids, the model's table has "
-      f"{model.vocab_size} rows, expected at least as many; raise NUM_EMBEDDINGS"
+      f"the token arrays of {name!r} in {folder} have {found.rows} {split} rows, expected "
+      f"the manifest's {expected}, and one to train on; run `prompt-tuning tokens` again"
     )
+  return found
 
 
 def _row(sums: dict[str, list], loss: str) -> dict[str, float]:
@@ -261,14 +276,6 @@ def _row(sums: dict[str, list], loss: str) -> dict[str, float]:
     for kind, values in found.items()
     for name, key in (("loss", loss), ("accuracy", "accuracy"))
   }
-
-
-def _check_finite(state: states.TrainState, step: int) -> None:
-  if not all(np.isfinite(np.asarray(x)).all() for x in state.params.values()):
-    raise checks.InputError(
-      f"the weights are not finite at step {step}, expected numbers; lower the learning "
-      "rate and run again: it continues from the last good state"
-    )
 
 
 if __name__ == "__main__":

@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from prompt_tuning import checks
+from prompt_tuning import checks, files
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
+from prompt_tuning.data import objective_config
 from prompt_tuning.data.objective_config import Objective
+from prompt_tuning.data.vocabularies import SentencePiece
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.partitioning import Partitioner
 from prompt_tuning.training.adafactor import Adafactor
@@ -20,6 +23,7 @@ class PretrainConfig:
 
   Attributes:
     model: Shape of the model.
+    vocabulary: Of the model.
     tokens: Folder of token arrays, see `tokens.tokens`.
     objectives: Kinds of batches, their rates and their sizes.
     checkpoint: Weights to go on from, as LM adaptation does; None draws them.
@@ -38,6 +42,7 @@ class PretrainConfig:
   """
 
   model: T5Config
+  vocabulary: SentencePiece
   tokens: str
   objectives: Sequence[Objective]
   checkpoint: RestoreCheckpointConfig | None = None
@@ -55,7 +60,35 @@ class PretrainConfig:
   save_dtype: str = "bfloat16"
 
   def __post_init__(self):
-    checks.number("TRAIN_STEPS", self.total_steps, 1, "give a number of steps")
+    for macro, value, least in (
+      ("TRAIN_STEPS", self.total_steps, 1),
+      ("EVAL_PERIOD", self.eval_period, 1),
+      ("EVAL_STEPS", self.eval_steps, 0),
+      ("SAVE_PERIOD", self.save_period, 1),
+      ("STATS_PERIOD", self.stats_period, 1),
+    ):
+      checks.number(macro, value, least, "give a number of steps without quotes")
+    checks.choice("save_dtype", self.save_dtype, ("bfloat16", "float32"))
+    objective_config.check(self.objectives)
+
+  def check_vocabulary(self, known: Mapping[str, Any]) -> None:
+    """Raises `InputError` unless the tokens, as `known` describes them, fit the model.
+
+    Where the vocabulary's file is not on this machine, only the sizes are compared.
+    """
+    if known["ids"] > self.model.vocab_size:
+      raise checks.InputError(
+        f"the tokens are of a vocabulary of {known['ids']} ids, the model's table has "
+        f"{self.model.vocab_size} rows, expected at least as many; raise NUM_EMBEDDINGS"
+      )
+    name = self.vocabulary.sentencepiece_model_file
+    if files.is_remote(name) or not files.path(name).exists():
+      return
+    if files.sha256(files.path(name)) != known["sha256"]:
+      raise checks.InputError(
+        f"the tokens in {self.tokens} were made with another vocabulary than {name}; run "
+        "`prompt-tuning tokens` with this model's file, or set VOCABULARY"
+      )
 
   def identity(self, manifest_hash: str, base: str) -> dict[str, str]:
     """What must not change between an interruption and a resume."""

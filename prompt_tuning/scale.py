@@ -53,6 +53,7 @@ def scale(
     A row per rung: parameters, majority, untuned, and mean, spread (the standard
     deviation over seeds) and values of both methods, in percent.
   """
+  pictures.check()  # before hours of training
   rows = []
   for rung in rungs:
     found: dict[str, Any] = {"rung": rung.name}

@@ -13,7 +13,7 @@ _REPEATS = 10
 
 
 def matmul_peak(dtype: str) -> float:
-  """Floating-point operations per second of one large matrix product, best of ten."""
+  """Operations per second of one large matrix product on one device, best of ten."""
   x = jax.random.normal(jax.random.key(0), (_SIDE, _SIDE), jnp.dtype(dtype))
   product = jax.jit(jnp.matmul)
   jax.block_until_ready(product(x, x))
@@ -44,7 +44,7 @@ def training_flops(config: T5Config, rows: int, input_len: int, target_len: int)
 
 @dataclasses.dataclass
 class Meter:
-  """Work and time of the updates alone, without evaluation and saving.
+  """Work and time of the updates, compilation included, without evaluation and saving.
 
   Attributes:
     steps: Updates.

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from prompt_tuning import __version__, checks, files
-from prompt_tuning.data import quiet, token_arrays
+from prompt_tuning.data import objective_config, quiet, token_arrays
 from prompt_tuning.data.objective_config import Objective
 from prompt_tuning.data.vocabularies import SentencePiece
 from prompt_tuning.progress import Progress
@@ -34,6 +34,9 @@ class TokensConfig:
   output_dir: str
   seed: int = 0
 
+  def __post_init__(self):
+    objective_config.check(self.objectives)
+
 
 def tokens(config: TokensConfig, config_text: str = "") -> dict[str, Any]:
   """Writes the token arrays and returns their manifest.
@@ -50,6 +53,7 @@ def tokens(config: TokensConfig, config_text: str = "") -> dict[str, Any]:
 
   folder = pathlib.Path(files.output_folder(config.output_dir, "TOKENS"))
   size = config.vocabulary.load().vocab_size
+  (folder / token_arrays.MANIFEST).unlink(missing_ok=True)  # until all is written anew
   found: dict[str, Any] = {}
   for objective in config.objectives:
     found[objective.name] = {"text": pretraining.described(objective)}
@@ -60,8 +64,8 @@ def tokens(config: TokensConfig, config_text: str = "") -> dict[str, Any]:
       found[objective.name][split] = token_arrays.write(place, shown, size)
     if not found[objective.name]["train"]["rows"]:
       raise checks.InputError(
-        f"the text {objective.text!r} yields no row of {objective.name}, expected at least "
-        "one; use longer documents or shorter lengths"
+        f"the text {objective.text or objective.name!r} yields no row of {objective.name}, "
+        "expected at least one; use longer documents or shorter lengths"
       )
   manifest = {
     "library_version": __version__,

@@ -83,6 +83,7 @@ def train(config: TrainConfig, config_text: str = "") -> dict[str, Any]:
   base = config.learned.load(config.model, config.checkpoint)
   run = _Run(config, base, folder)
   (folder / "config.gin").write_text(config_text)
+  (folder / "summary.json").unlink(missing_ok=True)  # it may be of fewer steps
   run.loop()
   return run.finish()
 
@@ -185,8 +186,7 @@ class _Run:
     return {**values, "learning_rate": rate}
 
   def _check_finite(self, done: int) -> None:
-    found = jax.device_get(self.state.params)
-    if not all(np.isfinite(value).all() for value in found.values()):
+    if not states.is_finite(self.state):
       raise self._not_finite(done)
 
   def _not_finite(self, done: int) -> checks.InputError:
@@ -194,7 +194,8 @@ class _Run:
     kept = f"the state of step {saved[-1]}" if saved else "nothing yet"
     return checks.InputError(
       f"the loss or a learned value is not a number by step {done}, expected finite ones; "
-      f"lower the learning rate or set ACTIVATION_DTYPE='float32' ({kept} is kept)"
+      f"choose another MODEL_DIR with a lower LEARNING_RATE or ACTIVATION_DTYPE='float32' "
+      f"({kept} is kept)"
     )
 
   def _evaluate(self, done: int) -> dict[str, float]:
@@ -272,7 +273,8 @@ class _Run:
         },
         self.memory.best_step or 0,
       )
-    (self.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    text = json.dumps(summary, indent=2) + "\n"
+    files.write_atomically(self.folder / "summary.json", text.encode())
     return summary
 
   def _untuned(self) -> tuple[predictions.Answers, dict[str, jax.Array]]:

@@ -258,7 +258,10 @@ def test_an_objective_goes_with_both_runs(file, run):
   if run == "pretrain":
     bindings += ["MODEL_DIR = 'm'", "TRAIN_STEPS = 5"]
   if file.endswith("registered.gin"):
-    bindings += ["MIXTURE_OR_TASK_NAME = 'x'", "TASK_FEATURE_LENGTHS = {'inputs': 9}"]
+    bindings += [
+      "MIXTURE_OR_TASK_NAME = 'x'",
+      "TASK_FEATURE_LENGTHS = {'inputs': 9, 'targets': 9}",
+    ]
   files = ["models/t5_1_1_small.gin", file, f"runs/{run}.gin"]
   settings, _ = config.load(f"{run}.{run}", files, bindings)
   assert settings.objectives

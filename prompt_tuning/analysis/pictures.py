@@ -1,5 +1,7 @@
 """Pictures of results, as SVG. Needs matplotlib, which `prompt-tuning[docs]` brings."""
 
+import importlib.util
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -48,7 +50,7 @@ def pretraining(
     InputError: A run has never evaluated.
   """
   figure, axes = _figure(7.0, 3.8)
-  for stage, color in zip(stages, (_BLUE, _ORANGE), strict=False):
+  for stage, color in zip(stages, itertools.cycle((_BLUE, _ORANGE, _GREY)), strict=False):
     rows = [row for row in stages[stage] if any(k.startswith("held_out/") for k in row)]
     if not rows:
       raise checks.InputError(
@@ -56,7 +58,7 @@ def pretraining(
         "choose another MODEL_DIR"
       )
     names = [k for k in rows[0] if k.startswith("held_out/") and k.endswith("/loss")]
-    for name, style in zip(names, ("o-", "s--", "^:"), strict=False):
+    for name, style in zip(names, itertools.cycle(("o-", "s--", "^:")), strict=False):
       objective = name.split("/")[1].replace("_", " ")
       axes.plot(
         [row["step"] for row in rows],
@@ -72,15 +74,20 @@ def pretraining(
   _save(figure, path)
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
-  try:
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-  except ImportError as error:
+def check() -> None:
+  """Raises `InputError` where matplotlib is missing."""
+  if importlib.util.find_spec("matplotlib") is None:
     raise checks.InputError(
       "matplotlib is not installed, expected it for the picture; run "
       "`pip install 'prompt-tuning[docs]'`"
-    ) from error
+    )
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+  check()
+  from matplotlib.backends.backend_svg import FigureCanvasSVG
+  from matplotlib.figure import Figure
+
   figure = Figure(figsize=(width, height))
   FigureCanvasSVG(figure)
   axes = figure.subplots()

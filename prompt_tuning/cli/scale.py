@@ -14,8 +14,8 @@ def main(command: str, arguments: Sequence[str]) -> int:
     description="Trains a prompt and the whole model on the demo's task, for models of "
     "several sizes and several seeds; writes a table and a picture. What is finished is "
     "not repeated.",
-    epilog="a line that works as pasted: prompt-tuning scale runs/scale "
-    "--rung 6m=package://assets/t5_1_1_reviews",
+    epilog="Needs pip install 'prompt-tuning[demo,docs]'; a line that works as pasted: "
+    "prompt-tuning scale runs/scale --rung 6m=package://assets/t5_1_1_reviews",
   )
   add = parser.add_argument
   add("out", type=pathlib.Path, help="folder to write")

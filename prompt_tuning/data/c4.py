@@ -6,8 +6,6 @@ c4_v220_bart_text_infilling   BART's, as the original registers it
 c4_v220_bart_token_deletion
 """
 
-import functools
-
 import seqio
 
 from prompt_tuning.data import features, objectives, vocabularies
@@ -25,15 +23,7 @@ for _name, _objective in TASKS.items():
     seqio.TaskRegistry.add(
       _name,
       source=seqio.TfdsDataSource(tfds_name=TFDS_NAME),
-      preprocessors=[
-        functools.partial(
-          seqio.preprocessors.rekey, key_map={"inputs": None, "targets": "text"}
-        ),
-        seqio.preprocessors.tokenize,
-        seqio.CacheDatasetPlaceholder(),
-        _objective,
-        seqio.preprocessors.append_eos_after_trim,
-      ],
+      preprocessors=objectives.from_text(_objective),
       metric_fns=[],
       output_features=features.text_to_text(vocabularies.T5),
     )

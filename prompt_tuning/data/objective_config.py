@@ -8,7 +8,7 @@ labelled         sentiment: Thank you for inviting   ->  positive
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from prompt_tuning import checks
 from prompt_tuning.data import spans
@@ -65,9 +65,15 @@ class Objective:
       return
     checks.choice("objective", self.kind, spans.KINDS)
     raw = spans.raw_len(self.kind, self.lengths["inputs"], self.noise)
-    needed, found = spans.target_len(self.kind, raw, self.noise), self.lengths["targets"]
-    if found < needed:
-      raise checks.InputError(
-        f"the objective {self.name!r} has targets of {found} tokens, but inputs of "
-        f"{self.lengths['inputs']} need {needed}; raise the length of the targets"
-      )
+    spans.check_room(self.kind, raw, self.lengths["targets"], self.noise)
+
+
+def check(objectives: Sequence[Objective]) -> None:
+  """Raises `InputError` for objectives that cannot be mixed."""
+  names = [objective.name for objective in objectives]
+  if not names or len(set(names)) < len(names):
+    raise checks.InputError(
+      f"the objectives are {names}, expected at least one and no name twice; set OBJECTIVES"
+    )
+  if not any(objective.rate for objective in objectives):
+    raise checks.InputError("every objective has the rate 0, expected one that is drawn")

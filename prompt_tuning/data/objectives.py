@@ -5,14 +5,14 @@ without EOS, which `append_eos_after_trim` adds. Every random choice comes from 
 stateless seeds, so that a dataset is a function of its seed.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 
 import seqio
 import tensorflow as tf
 
 from prompt_tuning import checks
-from prompt_tuning.data import spans
-from prompt_tuning.data.postprocessors import FIRST_SENTINEL
+from prompt_tuning.data import spans, vocabularies
 from prompt_tuning.data.spans import T5_NOISE, Noise
 
 MAX_CHUNK = 65536  # tokens; of a longer document a random piece is taken
@@ -129,11 +129,24 @@ def labelled(
   return piece(dataset)
 
 
+def from_text(objective: Callable) -> list[Callable]:
+  """The preprocessors of a task that applies `objective` to the field "text"."""
+  keys = {"inputs": None, "targets": "text"}
+  return [
+    functools.partial(seqio.preprocessors.rekey, key_map=keys),
+    seqio.preprocessors.tokenize,
+    seqio.CacheDatasetPlaceholder(),
+    objective,
+    seqio.preprocessors.append_eos_after_trim,
+  ]
+
+
 # The pieces.
 
 
 def _raw_len(kind: str, lengths: Lengths, features: Features, noise: Noise) -> int:
   raw = spans.raw_len(kind, lengths["inputs"], noise)
+  spans.check_room(kind, raw, lengths["targets"], noise)
   if kind in spans.SPAN_KINDS:
     vocabulary, needed = features["inputs"].vocabulary, noise.counts(raw)[1]
     if vocabulary.extra_ids < needed:
@@ -223,5 +236,5 @@ def sentinel_before_targets(example: dict) -> dict:
   A model that knows span corruption only then finds a target of the form it knows
   (Lester et al. 2021, section 3.2, "Span Corruption + Sentinel").
   """
-  text = tf.strings.join([FIRST_SENTINEL, example["targets"]], separator=" ")
+  text = tf.strings.join([vocabularies.FIRST_SENTINEL, example["targets"]], separator=" ")
   return {**example, "targets": text}

@@ -3,16 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-FIRST_SENTINEL = "<extra_id_0>"
-
 
 def string_label_to_class_id(
   text: str, label_classes: Sequence[str], default: int = -1, **kwargs: Any
 ) -> int:
-  """The index of a label word, or `default` for anything else.
-
-  A sentinel in front, which models that know span corruption only write, is ignored.
-  """
+  """The index of a label word, or `default` for anything else."""
   del kwargs
-  text = text.removeprefix(FIRST_SENTINEL).strip()
   return label_classes.index(text) if text in label_classes else default

@@ -20,8 +20,6 @@ from prompt_tuning.data import (
 from prompt_tuning.data.objective_config import Objective
 from prompt_tuning.data.token_arrays import FEATURES, Row
 
-_TEXT_TO_TARGETS = {"inputs": None, "targets": "text"}
-
 
 def task(objective: Objective, vocabulary: vocabularies.SentencePiece) -> Any:
   """The seqio Task (or, for a registered name, Mixture) of an objective.
@@ -34,8 +32,7 @@ def task(objective: Objective, vocabulary: vocabularies.SentencePiece) -> Any:
   name, text = objective.name, objective.text
   if objective.kind is None:
     tasks.import_modules(objective.module)
-    known = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
-    found = seqio.get_mixture_or_task(checks.choice("task or mixture", name, known))
+    found = tasks.named(name)
     tasks.check_vocabulary(name, found, vocabulary)
     return found
   if text is None:
@@ -43,16 +40,11 @@ def task(objective: Objective, vocabulary: vocabularies.SentencePiece) -> Any:
       f"the objective {name!r} has no text, expected files or 'tfds:NAME'; set TEXT"
     )
   labelled = objective.kind == "labelled"
-  rekey = functools.partial(seqio.preprocessors.rekey, key_map=_TEXT_TO_TARGETS)
+  steps = objectives.from_text(_preprocessor(objective))
   return seqio.Task(
     name,
     source=documents.source(text, labelled=labelled),
-    preprocessors=[
-      *([] if labelled else [rekey]),
-      seqio.preprocessors.tokenize,
-      _preprocessor(objective),
-      seqio.preprocessors.append_eos_after_trim,
-    ],
+    preprocessors=steps[1:] if labelled else steps,  # it has "inputs" of its own
     output_features=features.text_to_text(vocabularies.T5),
   )
 
@@ -83,6 +75,11 @@ def rows(
   """
   provider = task(objective, vocabulary)
   if split not in provider.splits:
+    if split == "train":
+      raise checks.InputError(
+        f"{objective.name} has no split 'train' on this machine, expected data to write; "
+        "set --tfds_data_dir to where it lies"
+      )
     return iter(())
   dataset = seqio.get_dataset(
     provider,
@@ -103,7 +100,10 @@ def described(objective: Objective) -> dict[str, Any]:
   text = objective.text
   if objective.kind is None or not text or text.startswith(documents.TFDS):
     return {"name": text or objective.name}
-  paths = text_files.find(text, documents.SUFFIX[objective.kind == "labelled"])
+  paths = text_files.find(
+    text,
+    documents.LABELLED_SUFFIX if objective.kind == "labelled" else documents.TEXT_SUFFIX,
+  )
   invalid = text_files.invalid_lines(paths)
   if invalid:
     print(

@@ -76,6 +76,16 @@ def raw_len(kind: str, input_len: int, noise: Noise) -> int:
   return raw
 
 
+def check_room(kind: str, raw: int, room: int, noise: Noise) -> None:
+  """Raises `InputError` unless targets of `room` tokens hold what `raw` tokens become."""
+  needed = target_len(kind, raw, noise)
+  if room < needed:
+    raise checks.InputError(
+      f"{kind} of {raw} tokens makes targets of {needed}, expected room for them, found "
+      f"{room}; raise the length of the targets"
+    )
+
+
 def target_len(kind: str, raw: int, noise: Noise) -> int:
   """Least room that the targets of `raw` tokens need, EOS included."""
   if kind == "span_corruption":

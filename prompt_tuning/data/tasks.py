@@ -23,10 +23,7 @@ def find(config: DatasetConfig, vocabulary: vocabularies.SentencePiece) -> Any:
   vocabularies.use(vocabulary)
   import_modules(config.module)
   name = config.mixture_or_task_name
-  known = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
-  if name not in known:
-    raise checks.unknown("task or mixture", name, known)
-  provider = seqio.get_mixture_or_task(name)
+  provider = named(name)
   if config.split not in provider.splits:
     raise checks.unknown(f"split of {name}", config.split, list(provider.splits))
   check_vocabulary(name, provider, vocabulary)
@@ -38,6 +35,16 @@ def find(config: DatasetConfig, vocabulary: vocabularies.SentencePiece) -> Any:
       f"of {name}; add {', '.join(sorted(lacking))}"
     )
   return provider
+
+
+def named(name: str) -> Any:
+  """The registered seqio Task or Mixture.
+
+  Raises:
+    InputError: There is none of that name; the nearest are named.
+  """
+  known = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
+  return seqio.get_mixture_or_task(checks.choice("task or mixture", name, known))
 
 
 def import_modules(module: str | Sequence[str] | None) -> None:

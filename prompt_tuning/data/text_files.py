@@ -50,7 +50,11 @@ def hashes(paths: Sequence[pathlib.Path]) -> dict[str, str]:
 
 def invalid_lines(paths: list[pathlib.Path]) -> int:
   """Lines that are not UTF-8, which `lines` repairs."""
-  return sum(1 for path in paths for row in path.open("rb") if not _is_utf8(row))
+  found = 0
+  for path in paths:
+    with path.open("rb") as rows:
+      found += sum(not _is_utf8(row) for row in rows)
+  return found
 
 
 def _is_utf8(row: bytes) -> bool:

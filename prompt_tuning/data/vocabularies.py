@@ -15,6 +15,7 @@ from prompt_tuning.data import quiet
 
 T5_PATH = "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
 EXTRA_IDS = 100  # sentinels above the pieces, as in every T5
+FIRST_SENTINEL = "<extra_id_0>"  # the one with the highest id
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

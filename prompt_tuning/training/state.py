@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
@@ -65,6 +66,12 @@ def create(
   params = jax.tree.map(jnp.copy, trees.values(split.tunable))  # steps donate them
   step = jnp.asarray(first_step, jnp.int32)
   return TrainState(step, params, optimizer.init(params), key)
+
+
+def is_finite(state: TrainState) -> bool:
+  """Whether every learned value is a number."""
+  found = jax.device_get(state.params)
+  return all(bool(np.isfinite(value).all()) for value in found.values())
 
 
 def over_bank(

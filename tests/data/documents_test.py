@@ -5,6 +5,7 @@ import json
 import pytest
 import seqio
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
 from prompt_tuning import checks
 from prompt_tuning.data import documents, text_files
@@ -86,10 +87,39 @@ def test_files_without_text_are_refused(tmp_path, content, labelled):
     documents.source(str(tmp_path / "a"), labelled=labelled)
 
 
-def test_a_tfds_name_is_left_to_seqio():
-  source = documents.source("tfds:c4/en:2.2.0")
-  assert isinstance(source, seqio.TfdsDataSource)
-  assert source.tfds_dataset.name == "c4/en:2.2.0"
+@pytest.fixture
+def tfds_folder(tmp_path):
+  """A real TFDS data set with the field "text", prepared on disk."""
+  texts = [f"document number {i} of the data set" for i in range(8)]
+  tfds.dataset_builders.store_as_tfds_dataset(
+    name="my_text",
+    version="1.0.0",
+    features=tfds.features.FeaturesDict({"text": tfds.features.Text()}),
+    split_datasets={"train": tf.data.Dataset.from_tensor_slices({"text": texts})},
+    data_dir=str(tmp_path),
+  )
+  seqio.set_tfds_data_dir_override(str(tmp_path))
+  yield texts
+  seqio.set_tfds_data_dir_override(None)
+
+
+def test_a_tfds_data_set_is_read_where_it_lies(tfds_folder):
+  source = documents.source("tfds:my_text:1.0.0")
+  found = source.get_dataset("train", shuffle=False).as_numpy_iterator()
+  assert sorted(row["text"].decode() for row in found) == tfds_folder
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("tfds:my_text", "must contain a version number"),
+    ("tfds:no_such:1.0.0", "Dataset no_such not found"),
+    ("tfds:c4/en:2.2.0", "not prepared on this machine"),
+  ],
+)
+def test_a_tfds_data_set_that_is_not_there_is_refused(tfds_folder, text, message):
+  with pytest.raises(checks.InputError, match=message):
+    documents.source(text)
 
 
 # Reading.

@@ -63,13 +63,18 @@ def write_tokens(corpus, out, *more, **macros):
 
 
 @pytest.fixture(scope="module")
-def tokens(corpus, tmp_path_factory):
-  folder = tmp_path_factory.mktemp("tokens")
+def tokens(corpus):
+  folder = corpus / "tokens"
   assert write_tokens(corpus, folder) == 0
   return folder
 
 
 def command(tokens, folder, steps, *more, experiment="reviews_multi_task", **macros):
+  vocabulary = f"'{tokens.parent / 'sentencepiece.model'}'"
+  more = (
+    *more,
+    f"--gin.seqio.SentencePieceVocabulary.sentencepiece_model_file={vocabulary}",
+  )
   given = {
     **SIZES,
     **PERIODS,
@@ -189,10 +194,49 @@ def test_a_vocabulary_larger_than_the_table_is_refused(tokens, tmp_path, capsys)
   assert "a vocabulary of 400 ids, the model's table has 300 rows" in err
 
 
+def test_tokens_of_another_vocabulary_are_refused(tokens, tmp_path, capsys):
+  arguments = command(tokens, tmp_path, 2)
+  theirs = [x for x in arguments if "sentencepiece_model_file" not in x]
+  err = refused(capsys, theirs)  # with the embedded model's
+  assert "were made with another vocabulary than package://assets/" in err
+
+
+def test_fewer_steps_than_are_done_are_refused(tokens, whole, tmp_path, capsys):
+  folder = tmp_path / "run"
+  shutil.copytree(whole, folder)
+  err = refused(capsys, command(tokens, folder, 5))
+  assert "is at step 6 already, TRAIN_STEPS ends at 5" in err
+
+
+def test_tokens_that_were_not_written_to_the_end_are_refused(tokens, tmp_path, capsys):
+  place = tokens.parent / "half"
+  shutil.copytree(tokens, place)
+  manifest = json.loads((place / "manifest.json").read_text())
+  manifest["objectives"]["labelled"]["train"]["rows"] += 1
+  (place / "manifest.json").write_text(json.dumps(manifest))
+  err = refused(capsys, command(place, tmp_path, 2))
+  assert "the token arrays of 'labelled'" in err and "run `prompt-tuning tokens`" in err
+
+
+@pytest.mark.parametrize(
+  ("binding", "message"),
+  [
+    ("EVAL_PERIOD=0", "EVAL_PERIOD is 0"),
+    ("SAVE_PERIOD=0", "SAVE_PERIOD is 0"),
+    ("pretrain.pretrain.save_dtype='float8'", "unknown save_dtype 'float8'"),
+    ("OBJECTIVES=[]", "expected at least one and no name twice"),
+    ("objectives.Objective.rate=0.0", "every objective has the rate 0"),
+  ],
+)
+def test_settings_that_cannot_run_are_refused(tokens, tmp_path, capsys, binding, message):
+  err = refused(capsys, command(tokens, tmp_path, 2, f"--gin.{binding}"))
+  assert message in err
+
+
 def test_tokens_must_be_there_and_of_these_objectives(corpus, tmp_path, capsys):
   err = refused(capsys, command(tmp_path, tmp_path / "run", 2))
   assert "run `prompt-tuning tokens`" in err
-  one = tmp_path / "one"
+  one = corpus / "one"
   more = ["--gin.OBJECTIVES=[@prefix_lm/objectives.Objective()]"]
   assert write_tokens(corpus, one, *more) == 0
   err = refused(capsys, command(one, tmp_path / "run", 2))
@@ -204,6 +248,9 @@ def test_tokens_must_be_there_and_of_these_objectives(corpus, tmp_path, capsys):
   [
     ({"TEXT": "/no/such/text"}, [], "names no file"),
     ({"TEXT": None}, [], "has no text"),
+    ({"TEXT": "tfds:imdb_reviews"}, [], "must contain a version number"),
+    ({"TEXT": "tfds:no_such:1.0.0"}, [], "Dataset no_such not found"),
+    ({"TEXT": "tfds:c4/en:3.1.0"}, [], "not prepared on this machine"),
     (
       {},
       ["--gin.span_corruption/objectives.Objective.lengths={'inputs': 3, 'targets': 9}"],
