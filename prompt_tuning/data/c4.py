@@ -6,6 +6,8 @@ c4_v220_bart_text_infilling   BART's, as the original registers it
 c4_v220_bart_token_deletion
 """
 
+from collections.abc import Callable
+
 import seqio
 
 from prompt_tuning.data import features, objectives, vocabularies
@@ -18,12 +20,19 @@ TASKS = {
   "c4_v220_bart_token_deletion": objectives.token_deletion,
 }
 
+
+def _cached_when_tokenized(objective: Callable) -> list:
+  """The steps of the objective, which seqio may cache behind the tokenizer."""
+  rekey, tokenize, *rest = objectives.from_text(objective)
+  return [rekey, tokenize, seqio.CacheDatasetPlaceholder(), *rest]
+
+
 for _name, _objective in TASKS.items():
   if _name not in seqio.TaskRegistry.names():
     seqio.TaskRegistry.add(
       _name,
       source=seqio.TfdsDataSource(tfds_name=TFDS_NAME),
-      preprocessors=objectives.from_text(_objective),
+      preprocessors=_cached_when_tokenized(_objective),
       metric_fns=[],
       output_features=features.text_to_text(vocabularies.T5),
     )

@@ -135,7 +135,6 @@ def from_text(objective: Callable) -> list[Callable]:
   return [
     functools.partial(seqio.preprocessors.rekey, key_map=keys),
     seqio.preprocessors.tokenize,
-    seqio.CacheDatasetPlaceholder(),
     objective,
     seqio.preprocessors.append_eos_after_trim,
   ]
