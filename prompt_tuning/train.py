@@ -194,7 +194,7 @@ class _Run:
     kept = f"the state of step {saved[-1]}" if saved else "nothing yet"
     return checks.InputError(
       f"the loss or a learned value is not a number by step {done}, expected finite ones; "
-      f"choose another MODEL_DIR with a lower LEARNING_RATE or ACTIVATION_DTYPE='float32' "
+      f"choose another MODEL_DIR with a lower learning rate or ACTIVATION_DTYPE='float32' "
       f"({kept} is kept)"
     )
 

@@ -31,7 +31,6 @@ def drawn(path):
 
 
 def test_the_power_of_scale_names_its_sizes_and_methods(tmp_path):
-  pytest.importorskip("matplotlib", reason="pictures need prompt-tuning[docs]")
   pictures.power_of_scale(RUNGS, tmp_path / "a.svg")
   text = drawn(tmp_path / "a.svg")
   for label in ("1.1 M", "5.9 M", "prompt tuning", "model tuning", "majority class"):
@@ -41,7 +40,6 @@ def test_the_power_of_scale_names_its_sizes_and_methods(tmp_path):
 
 
 def test_a_pretraining_curve_has_a_line_for_each_objective(tmp_path):
-  pytest.importorskip("matplotlib", reason="pictures need prompt-tuning[docs]")
   pictures.pretraining({"stage 1": ROWS, "stage 2": ROWS}, tmp_path / "a.svg")
   text = drawn(tmp_path / "a.svg")
   for stage in ("stage 1", "stage 2"):
