@@ -7,6 +7,7 @@ stateless seeds, so that a dataset is a function of its seed.
 
 import functools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import seqio
 import tensorflow as tf
@@ -20,6 +21,7 @@ _CONCATENATED = 128  # documents that are joined before they are cut
 
 Features = Mapping[str, seqio.Feature]
 Lengths = Mapping[str, int]
+Pair = tuple[Any, Any]  # inputs and targets, int32 tensors
 
 
 def span_corruption(
@@ -30,18 +32,13 @@ def span_corruption(
 ) -> tf.data.Dataset:
   """Hidden spans become sentinels; the targets say what each stood for."""
   raw = _raw_len("span_corruption", sequence_length, output_features, noise)
+  top = _top_sentinel(output_features)
 
-  @seqio.map_over_dataset(num_seeds=1)
-  def corrupt(example: dict, seed: tf.Tensor) -> dict:
-    tokens = example["targets"]
+  def corrupt(tokens: tf.Tensor, seed: tf.Tensor) -> Pair:
     hidden = noise_spans(tf.size(tokens), noise, seed)
-    top = _top_sentinel(output_features["inputs"].vocabulary)
-    return {
-      "inputs": with_sentinels(tokens, hidden, top),
-      "targets": with_sentinels(tokens, ~hidden, top),
-    }
+    return with_sentinels(tokens, hidden, top), with_sentinels(tokens, ~hidden, top)
 
-  return corrupt(split_tokens(concatenated(dataset), raw))
+  return _each(split_tokens(concatenated(dataset), raw), corrupt)
 
 
 def text_infilling(
@@ -52,15 +49,13 @@ def text_infilling(
 ) -> tf.data.Dataset:
   """Hidden spans become sentinels; the targets are the whole text (Lewis et al. 2020)."""
   raw = _raw_len("text_infilling", sequence_length, output_features, noise)
+  top = _top_sentinel(output_features)
 
-  @seqio.map_over_dataset(num_seeds=1)
-  def infill(example: dict, seed: tf.Tensor) -> dict:
-    tokens = example["targets"]
+  def infill(tokens: tf.Tensor, seed: tf.Tensor) -> Pair:
     hidden = noise_spans(tf.size(tokens), noise, seed)
-    top = _top_sentinel(output_features["inputs"].vocabulary)
-    return {"inputs": with_sentinels(tokens, hidden, top), "targets": tokens}
+    return with_sentinels(tokens, hidden, top), tokens
 
-  return infill(split_tokens(random_chunk(dataset), raw))
+  return _each(split_tokens(random_chunk(dataset), raw), infill)
 
 
 def token_deletion(
@@ -72,13 +67,11 @@ def token_deletion(
   """Single tokens disappear; the targets are the whole text (Lewis et al. 2020)."""
   raw = _raw_len("token_deletion", sequence_length, output_features, noise)
 
-  @seqio.map_over_dataset(num_seeds=1)
-  def delete(example: dict, seed: tf.Tensor) -> dict:
-    tokens = example["targets"]
+  def delete(tokens: tf.Tensor, seed: tf.Tensor) -> Pair:
     kept = tf.random.stateless_uniform(tf.shape(tokens), seed) >= noise.density
-    return {"inputs": tf.boolean_mask(tokens, kept), "targets": tokens}
+    return tf.boolean_mask(tokens, kept), tokens
 
-  return delete(split_tokens(random_chunk(dataset), raw))
+  return _each(split_tokens(random_chunk(dataset), raw), delete)
 
 
 def prefix_lm(
@@ -88,16 +81,13 @@ def prefix_lm(
   raw = _raw_len("prefix_lm", sequence_length, output_features, T5_NOISE)
   room = sequence_length["targets"] - 1
 
-  @seqio.map_over_dataset(num_seeds=1)
-  def cut(example: dict, seed: tf.Tensor) -> dict:
-    tokens = example["targets"]
+  def cut(tokens: tf.Tensor, seed: tf.Tensor) -> Pair:
     size = tf.size(tokens)
-    at = tf.random.stateless_uniform(
-      [], seed, tf.maximum(1, size - room), size, dtype=tf.int32
-    )
-    return {"inputs": tokens[:at], "targets": tokens[at:]}
+    least = tf.maximum(1, size - room)
+    at = tf.random.stateless_uniform([], seed, least, size, dtype=tf.int32)
+    return tokens[:at], tokens[at:]
 
-  return cut(split_tokens(concatenated(dataset), raw))
+  return _each(split_tokens(concatenated(dataset), raw), cut)
 
 
 def labelled(
@@ -157,9 +147,22 @@ def _raw_len(kind: str, lengths: Lengths, features: Features, noise: Noise) -> i
   return raw
 
 
-def _top_sentinel(vocabulary: seqio.Vocabulary) -> int:
+def _top_sentinel(features: Features) -> int:
   """Id of the first sentinel; the others lie below it."""
-  return vocabulary.vocab_size - 1
+  return features["inputs"].vocabulary.vocab_size - 1
+
+
+def _each(
+  dataset: tf.data.Dataset, function: Callable[[tf.Tensor, tf.Tensor], Pair]
+) -> tf.data.Dataset:
+  """Makes inputs and targets of each piece of text; `function` takes tokens and a seed."""
+
+  @seqio.map_over_dataset(num_seeds=1)
+  def make(example: dict, seed: tf.Tensor) -> dict:
+    inputs, targets = function(example["targets"], seed)
+    return {"inputs": inputs, "targets": targets}
+
+  return make(dataset)
 
 
 @seqio.map_over_dataset(num_seeds=1)
