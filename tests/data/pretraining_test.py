@@ -233,3 +233,28 @@ def test_a_tfds_or_registered_text_is_described_by_its_name(folder):
   assert pretraining.described(tfds) == {"name": "tfds:c4/en"}
   named = Objective(name="mine", kind=None, lengths=LENGTHS)
   assert pretraining.described(named) == {"name": "mine"}
+
+
+@pytest.mark.parametrize(
+  ("kind", "digest"),
+  [
+    ("span_corruption", "79d2dfa6ff22"),
+    ("prefix_lm", "15e0295cec80"),
+    ("text_infilling", "245c8aa6dbf3"),
+    ("token_deletion", "daa96ddafa84"),
+  ],
+)
+def test_the_rows_of_a_seed_stay_what_they_are(tmp_path, kind, digest):
+  """Should this fail, the embedded model can no longer be made again as its card says."""
+  lines = [
+    f"film number {i} is {i % 7} times as long as the one before it" for i in range(60)
+  ]
+  (tmp_path / "a.txt").write_text("\n".join(lines))
+  objective = Objective(
+    name=kind, kind=kind, text=str(tmp_path), lengths={"inputs": 64, "targets": 64}
+  )
+  found = hashlib.sha256()
+  for row in pretraining.rows(objective, EMBEDDED, "train", 0):
+    for name in sorted(row):
+      found.update(row[name].astype("<i4").tobytes())
+  assert found.hexdigest()[:12] == digest
