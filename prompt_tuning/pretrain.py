@@ -109,7 +109,9 @@ class _Run:
     self.meter = throughput.Meter(**self.memory.meter)
     self.step_fn = steps.train_step(self.split, transformation, config.loss)
     self.eval_fn = steps.eval_step(self.split, Loss(z_loss=0.0))  # nats per token
-    self.drawn, self.counted = self._draw()
+    self.drawn, self.counted = token_arrays.draws(
+      [o.rate for o in config.objectives], config.total_steps, config.random_seed
+    )
 
   def _start(self, key: jax.Array) -> tuple[T5, str, int]:
     """The model to train, the fingerprint of what it starts from, and its step."""
@@ -126,19 +128,6 @@ class _Run:
     run_state.check_identity(self.folder, found.memory["identity"], self.memory.identity)
     self.memory = Memory(**found.memory)
     return found.onto(state)
-
-  def _draw(self) -> tuple[np.ndarray, np.ndarray]:
-    """For every step its objective, and which batch of that objective: [total_steps].
-
-    A longer run begins with the same.
-    """
-    rates = np.array([o.rate for o in self.config.objectives], np.float64)
-    rng = np.random.default_rng(self.config.random_seed)
-    drawn = rng.choice(len(rates), self.config.total_steps, p=rates / rates.sum())
-    counted = np.zeros_like(drawn)
-    for which in range(len(rates)):
-      counted[drawn == which] = np.arange(np.count_nonzero(drawn == which))
-    return drawn, counted
 
   def loop(self) -> None:
     """Trains until the last step."""

@@ -15,7 +15,7 @@ import json
 import pathlib
 import tokenize
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -161,3 +161,16 @@ class TokenArrays:
 def _order(rows: int, *key: int) -> np.ndarray:
   """A permutation of rows by key."""
   return np.random.default_rng(key).permutation(rows)
+
+
+def draws(rates: Sequence[float], steps: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+  """For every step the objective that is drawn, and which of its batches: [steps] both.
+
+  More steps begin with the same ones.
+  """
+  shares = np.asarray(rates, np.float64)
+  drawn = np.random.default_rng(seed).choice(len(rates), steps, p=shares / shares.sum())
+  counted = np.zeros_like(drawn)
+  for which in range(len(rates)):
+    counted[drawn == which] = np.arange(np.count_nonzero(drawn == which))
+  return drawn, counted

@@ -190,3 +190,19 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path, content):
 def test_a_manifest_is_read(tmp_path):
   (tmp_path / "manifest.json").write_text('{"seed": 3}')
   assert token_arrays.manifest(tmp_path) == {"seed": 3}
+
+
+def test_objectives_are_drawn_by_their_rates_and_each_batch_once():
+  drawn, counted = token_arrays.draws([3.0, 1.0, 0.0], 4000, seed=0)
+  assert np.bincount(drawn, minlength=3)[2] == 0
+  assert np.mean(drawn == 0) == pytest.approx(0.75, abs=0.03)
+  for which in (0, 1):
+    mine = counted[drawn == which]
+    np.testing.assert_array_equal(mine, np.arange(len(mine)))
+  assert (token_arrays.draws([3.0, 1.0, 0.0], 4000, seed=1)[0] != drawn).any()
+
+
+def test_a_longer_run_begins_with_the_same_draws():
+  short, long = (token_arrays.draws([1.0, 1.0], steps, seed=0) for steps in (50, 80))
+  for one, other in zip(short, long, strict=True):
+    np.testing.assert_array_equal(one, other[:50])
