@@ -474,3 +474,13 @@ def test_a_mixture_trains_and_reports_each_of_its_tasks(run, command, tmp_path):
   assert summary["tasks"].keys() == summary["metrics"].keys() == tasks_found
   accuracies = [found["accuracy"] for found in summary["metrics"].values()]
   assert summary["score"] == pytest.approx(np.mean(accuracies))
+
+
+def test_a_run_that_does_not_finish_leaves_no_summary_of_an_earlier_one(
+  run, command, tmp_path
+):
+  (tmp_path / "summary.json").write_text("{}")
+  found = run(command("train", tmp_path, MIXTURE_OR_TASK_NAME="tiny_words_without_train"))
+  assert found.status == 2 and "yields no example" in found.err
+  assert (tmp_path / "config.gin").exists()  # it had begun
+  assert not (tmp_path / "summary.json").exists()
