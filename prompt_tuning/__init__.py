@@ -14,16 +14,16 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-  "Checkpoint": "prompt_tuning.checkpoints.t5x",
+  "Checkpoint": "prompt_tuning.checkpoints.checkpoint",
   "InputError": "prompt_tuning.checks",
   "PromptBank": "prompt_tuning.prompts.bank",
   "PromptedT5": "prompt_tuning.prompts.prompted",
   "T5": "prompt_tuning.models.t5",
   "T5Config": "prompt_tuning.models.config",
-  "load_prompt": "prompt_tuning.checkpoints.prompt_files",
+  "load_prompt": "prompt_tuning.formats",
   "save_prompt": "prompt_tuning.checkpoints.prompt_files",
 }
-_RENAMED = {"load_checkpoint": ("prompt_tuning.checkpoints.t5x", "load")}
+_RENAMED = {"load_checkpoint": ("prompt_tuning.formats", "load")}
 
 __all__ = ["__version__", *sorted([*_HOMES, *_RENAMED])]
 

@@ -5,8 +5,8 @@ import dataclasses
 import jax
 from flax import nnx
 
-from prompt_tuning import checks, trees
-from prompt_tuning.checkpoints import prompt_files, t5x
+from prompt_tuning import checks, formats, partitioning, trees
+from prompt_tuning.checkpoints.checkpoint import Checkpoint
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig, restore
 from prompt_tuning.data.vocabularies import SentencePiece
 from prompt_tuning.models import parameters
@@ -35,19 +35,24 @@ class Base:
 
 
 def load_base(
-  config: T5Config, source: RestoreCheckpointConfig, kind: type[nnx.Variable] = Frozen
+  config: T5Config,
+  source: RestoreCheckpointConfig,
+  kind: type[nnx.Variable] = Frozen,
+  mesh: jax.sharding.Mesh | None = None,
 ) -> Base:
   """Restores a model; every name and shape must fit.
 
   Args:
     config: Its shape.
-    source: Its checkpoint.
+    source: Its checkpoint, of any format.
     kind: `Tunable` where the model itself learns.
+    mesh: Devices that each get a whole copy; None is one device.
 
   Raises:
     InputError: The checkpoint is unusable or of another model.
   """
-  checkpoint = t5x.load(source.path)
+  checkpoint = formats.load(source.path)
+  check_facts(config, checkpoint)
   variables = trees.flat_variables(T5.abstract(config))
   expected = {path: v.get_value().shape for path, v in variables.items()}
   params = restore(
@@ -56,11 +61,26 @@ def load_base(
     ignore=source.ignore,
     initialise=source.initialise,
     dtype=source.dtype,
+    sharding=None if mesh is None else lambda _: partitioning.replicated(mesh),
   )
   random = parameters.random_from(jax.random.key(0))
   source_of = parameters.taken_from(params, otherwise=random)
   model = T5(config, Parameters(source_of, kind))
   return Base(model, trees.fingerprint(trees.values(model)), checkpoint.step)
+
+
+def check_facts(config: T5Config, checkpoint: Checkpoint) -> None:
+  """Raises `InputError` where a checkpoint states what the config contradicts."""
+  wrong = [
+    f"  {name}: {value!r}, the model has {getattr(config, name)!r}"
+    for name, value in checkpoint.facts.items()
+    if getattr(config, name) != value
+  ]
+  if wrong:
+    raise checks.InputError(
+      f"the checkpoint {checkpoint.path} is of another kind than the model; choose the "
+      "model config that it was made with\n" + "\n".join(wrong)
+    )
 
 
 def with_prompt(
@@ -73,7 +93,7 @@ def with_prompt(
   """
   check_vocabulary(vocabulary, base)
   if isinstance(prompt.start, FromFile):
-    check_prompt_file(prompt.start.path, base)
+    check_prompt_file(prompt.start.path, base, vocabulary)
   bank = prompt.initialize(
     key,
     base.model.config.d_model,
@@ -93,11 +113,22 @@ def check_vocabulary(vocabulary: SentencePiece, base: Base) -> None:
     )
 
 
-def check_prompt_file(path: str, base: Base) -> None:
-  """Raises `InputError` when a prompt file names another base model."""
-  trained_on = prompt_files.read(path).metadata.get("base_fingerprint")
-  if trained_on not in (None, base.fingerprint):
+def check_prompt_file(path: str, base: Base, vocabulary: SentencePiece) -> None:
+  """Raises `InputError` when a prompt belongs to another model or vocabulary."""
+  file = formats.read_prompt(path)
+  here = {
+    "base_fingerprint": base.fingerprint,
+    "d_model": base.model.config.d_model,
+    "vocabulary": vocabulary.described()["sha256"],
+  }
+  known = {**file.metadata, "d_model": file.prompt.shape[-1]}
+  wrong = [
+    f"  {name}: {known[name]}, here {value}"
+    for name, value in here.items()
+    if known.get(name) not in (None, value)
+  ]
+  if wrong:
     raise checks.InputError(
-      f"the prompt file {path} was trained on the model {trained_on}, the checkpoint is "
-      f"{base.fingerprint}; choose the checkpoint it was trained on"
+      f"the prompt {file.path} was trained on another model or vocabulary; choose the "
+      "ones it was trained on\n" + "\n".join(wrong)
     )

@@ -33,7 +33,7 @@ CONFIGURABLES = {
   "prompts.ClassLabels": "prompt_tuning.prompts.start:ClassLabels",
   "prompts.Text": "prompt_tuning.prompts.start:Text",
   "prompts.FromFile": "prompt_tuning.prompts.start:FromFile",
-  "prompts.load_prompt": "prompt_tuning.checkpoints.prompt_files:load_prompt",
+  "prompts.load_prompt": "prompt_tuning.formats:load_prompt",
   "methods.PromptTuning": "prompt_tuning.learned:PromptTuning",
   "methods.ModelTuning": "prompt_tuning.learned:ModelTuning",
   "adafactor.Adafactor": "prompt_tuning.training.adafactor:Adafactor",

@@ -74,11 +74,11 @@ def prepare(config: Any) -> Ready:
     InputError: Checkpoint or prompt cannot be used.
   """
   config.check()
-  base = assembly.load_base(config.model, config.checkpoint)
+  mesh = config.partitioner.mesh(config.dataset.batch_size)
+  base = assembly.load_base(config.model, config.checkpoint, mesh=mesh)
   key = jax.random.key(0)  # a prompt from a file draws nothing
   model = assembly.with_prompt(base, config.prompt, config.vocabulary, key)
   split = states.Split.of(model)
-  mesh = config.partitioner.mesh(config.dataset.batch_size)
   frozen = partitioning.replicate(split.frozen, mesh)
   answers = predictions.answers(split, frozen, config.prediction, config.vocabulary, mesh)
   params = partitioning.replicate(trees.values(split.tunable), mesh)

@@ -1,10 +1,12 @@
 """Paths, local or remote (gs://), and files that are either whole or absent."""
 
+import contextlib
 import hashlib
 import io
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterator
 
 import numpy as np
 from etils import epath
@@ -55,6 +57,28 @@ def write_atomically(target: epath.Path, content: bytes) -> None:
     os.unlink(temporary)
     raise
   _sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def new_folder(target: epath.Path) -> Iterator[epath.Path]:
+  """A folder to fill, which appears under its name when all of it is there.
+
+  Raises:
+    InputError: The name is taken.
+  """
+  if target.exists():
+    raise checks.InputError(
+      f"{target} exists, expected a new name, since nothing is overwritten; choose another "
+      "or remove it"
+    )
+  temporary = target.parent / f"{target.name}.tmp-{os.getpid()}"
+  temporary.mkdir(parents=True)
+  try:
+    yield temporary
+    temporary.rename(target)
+  except BaseException:
+    temporary.rmtree(missing_ok=True)
+    raise
 
 
 def sha256(target: os.PathLike) -> str:

@@ -33,8 +33,10 @@ class Learned(Protocol):
 
   name: str
 
-  def load(self, config: T5Config, source: RestoreCheckpointConfig) -> assembly.Base:
-    """The pretrained model."""
+  def load(
+    self, config: T5Config, source: RestoreCheckpointConfig, mesh: jax.sharding.Mesh
+  ) -> assembly.Base:
+    """The pretrained model, on the devices of `mesh`."""
 
   def model(self, base: assembly.Base, vocabulary: SentencePiece, key: Array) -> PromptedT5:
     """The model of which the tunable variables learn."""
@@ -64,9 +66,11 @@ class PromptTuning:
   prompt: Prompt
   name = "prompt"
 
-  def load(self, config: T5Config, source: RestoreCheckpointConfig) -> assembly.Base:
+  def load(
+    self, config: T5Config, source: RestoreCheckpointConfig, mesh: jax.sharding.Mesh
+  ) -> assembly.Base:
     """See `Learned`."""
-    return assembly.load_base(config, source)
+    return assembly.load_base(config, source, mesh=mesh)
 
   def model(self, base: assembly.Base, vocabulary: SentencePiece, key: Array) -> PromptedT5:
     """See `Learned`."""
@@ -92,7 +96,7 @@ class PromptTuning:
 
   def load_best(self, folder: epath.Path) -> Params:
     """See `Learned`."""
-    found = prompt_files.load_prompt(str(self.best(folder)))
+    found = prompt_files.read(self.best(folder)).prompt
     return {_BANK: jax.numpy.asarray(found.reshape(-1, *found.shape[-2:]))}
 
 
@@ -108,9 +112,11 @@ class ModelTuning:
 
   name = "model_tuning"
 
-  def load(self, config: T5Config, source: RestoreCheckpointConfig) -> assembly.Base:
+  def load(
+    self, config: T5Config, source: RestoreCheckpointConfig, mesh: jax.sharding.Mesh
+  ) -> assembly.Base:
     """See `Learned`."""
-    return assembly.load_base(config, source, Tunable)
+    return assembly.load_base(config, source, Tunable, mesh)
 
   def model(self, base: assembly.Base, vocabulary: SentencePiece, key: Array) -> PromptedT5:
     """See `Learned`."""

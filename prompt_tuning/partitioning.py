@@ -42,9 +42,14 @@ class Partitioner:
     )
 
 
+def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
+  """A whole copy on every device."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
 def replicate(tree: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
   """Puts a whole copy of `tree` on every device."""
-  return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+  return jax.device_put(tree, replicated(mesh))
 
 
 def shard_batch(batch: dict[str, Any], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:

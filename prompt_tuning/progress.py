@@ -49,6 +49,10 @@ class Progress:
       )
     self._step = step
 
+  def advance(self) -> None:
+    """Says that one more step is done."""
+    self.update(self._step + 1)
+
   def _due(self, step: int) -> bool:
     """Whether a line is due: now and then, and at the end of what took a while."""
     waited = time.monotonic() - self._shown >= _SECONDS_BETWEEN_LINES

@@ -80,8 +80,9 @@ def train(config: TrainConfig, config_text: str = "") -> dict[str, Any]:
   """
   config.check()
   folder = files.output_folder(config.model_dir, "MODEL_DIR")
-  base = config.learned.load(config.model, config.checkpoint)
-  run = _Run(config, base, folder)
+  mesh = config.partitioner.mesh(config.train_dataset.batch_size)
+  base = config.learned.load(config.model, config.checkpoint, mesh)
+  run = _Run(config, base, folder, mesh)
   (folder / "config.gin").write_text(config_text)
   (folder / "summary.json").unlink(missing_ok=True)  # it may be of fewer steps
   run.loop()
@@ -91,15 +92,20 @@ def train(config: TrainConfig, config_text: str = "") -> dict[str, Any]:
 class _Run:
   """The objects of a run: built by the constructor, moved by `loop`."""
 
-  def __init__(self, config: TrainConfig, base: assembly.Base, folder: epath.Path):
-    self.config, self.base, self.folder = config, base, folder
+  def __init__(
+    self,
+    config: TrainConfig,
+    base: assembly.Base,
+    folder: epath.Path,
+    mesh: jax.sharding.Mesh,
+  ):
+    self.config, self.base, self.folder, self.mesh = config, base, folder, mesh
     trainer, dataset = config.trainer, config.train_dataset
     key_learned, key_train = jax.random.split(jax.random.key(trainer.random_seed))
     model = config.learned.model(base, config.vocabulary, key_learned)
     _data().tasks.find(dataset, config.vocabulary)  # fails here rather than later
     self.first, self.last = trainer.steps(base.step)
     self.split = states.Split.of(model)
-    self.mesh = config.partitioner.mesh(dataset.batch_size)
     self.frozen = partitioning.replicate(self.split.frozen, self.mesh)
     optimizer = config.learned.optimizer(
       config.optimizer.transformation(config.learning_rate_fn, self.first)
@@ -241,6 +247,7 @@ class _Run:
       "step": done,
       "score": score,
       "metrics": found,
+      "vocabulary": self.config.vocabulary.described()["sha256"],
       "tokenizer": self.config.vocabulary.sentencepiece_model_file,
       "library_version": __version__,
     }

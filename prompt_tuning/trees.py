@@ -1,6 +1,7 @@
 """Trees by path: a nested tree as a flat mapping from "a/b/c" to leaves."""
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -65,10 +66,10 @@ def fingerprint(params: FlatParams) -> str:
   digest = hashlib.sha256()
   for path in sorted(params):
     array = params[path]
-    flat = array.reshape(-1)
-    count = min(_SAMPLES, flat.shape[0])
-    where = np.linspace(0, flat.shape[0] - 1, count).astype(np.int64)
-    values = np.asarray(jax.device_get(flat[where])).astype(ml_dtypes.bfloat16)
+    size = math.prod(array.shape)
+    where = np.linspace(0, size - 1, min(_SAMPLES, size)).astype(np.int64)
+    taken = array[np.unravel_index(where, array.shape)] if array.ndim else array
+    values = np.asarray(jax.device_get(taken)).astype(ml_dtypes.bfloat16)
     digest.update(f"{path} {tuple(array.shape)}".encode())
     digest.update(values.tobytes())
   return digest.hexdigest()[:16]

@@ -1,23 +1,27 @@
 """Trained prompts as files: safetensors with their story, and plain numpy.
 
-MODEL_DIR/numpy_checkpoints/checkpoint_<step>/encoder.prompt.prompt.prompt   np.save bytes
 MODEL_DIR/prompt.safetensors                                                 the best one
+MODEL_DIR/numpy_checkpoints/checkpoint_<step>/encoder.prompt.prompt.prompt   np.save bytes
 """
 
 import dataclasses
 import io
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 from etils import epath
 
 from prompt_tuning import checks, files
+from prompt_tuning.checkpoints import safetensors_files, t5x
+from prompt_tuning.checkpoints.leaves import Inline
 from prompt_tuning.types import ArrayLike
 
-_NAME = "prompt"
+_TENSOR = "prompt"
+_BEST = "prompt.safetensors"
+_STEPS = "numpy_checkpoints"
+_HEAD_BYTES = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,24 +30,34 @@ class PromptFile:
 
   Attributes:
     prompt: [prompt_len, d_model], or [num_prompts, prompt_len, d_model], float32.
-    metadata: Empty for a numpy file. Otherwise base_fingerprint, task, step, score,
-      metric, tokenizer, library_version as far as the writer knew them.
+    metadata: As far as the writer knew them: base_fingerprint, base_model, d_model,
+      prompt_length, vocabulary, task, step, score, metrics, library_version.
+    path: Where it was read.
+    format: Of its file, in words.
   """
 
   prompt: np.ndarray
   metadata: dict[str, Any]
+  path: epath.Path
+  format: str
 
 
 def save_prompt(
-  path: str, prompt: ArrayLike, metadata: dict[str, Any] | None = None
+  path: str, prompt: ArrayLike, metadata: Mapping[str, Any] | None = None
 ) -> None:
-  """Writes a prompt: safetensors where the name ends so, numpy bytes otherwise."""
+  """Writes a prompt: safetensors where the name ends so, numpy bytes otherwise.
+
+  Length and width of the prompt are added to the metadata; numpy files have none.
+  """
   target = files.path(path)
   target.parent.mkdir(parents=True, exist_ok=True)
   array = np.asarray(prompt, np.float32)
-  if target.suffix == ".safetensors":
-    text = {key: json.dumps(value) for key, value in (metadata or {}).items()}
-    content = safetensors.numpy.save({_NAME: array}, metadata=text)
+  if target.suffix == safetensors_files.SUFFIX:
+    prompt_length, d_model = array.shape[-2:]
+    text = metadata_text(
+      {**(metadata or {}), "prompt_length": prompt_length, "d_model": d_model}
+    )
+    content = b"".join(safetensors_files.encoded({_TENSOR: Inline(array)}, text))
   else:
     sink = io.BytesIO()
     np.save(sink, array, allow_pickle=False)
@@ -51,53 +65,118 @@ def save_prompt(
   files.write_atomically(target, content)
 
 
-def read(path: str) -> PromptFile:
-  """Reads a prompt file, whatever its format; nothing in it is ever executed.
+def find(path: epath.Path) -> epath.Path | None:
+  """The prompt file that a path means, or None where there is none.
+
+  A path is the file itself, a MODEL_DIR with its best prompt, the folder of one step of
+  the original, or a folder of steps (the latest).
 
   Raises:
-    InputError: The file is absent, damaged, pickled or no prompt.
+    InputError: The folder of a step holds several prompts.
   """
-  source = files.path(path)
-  if not source.is_file():
+  if path.is_file():
+    return path if _format(path) is not None else None
+  if (path / _BEST).is_file():
+    return path / _BEST
+  if (path / _STEPS).is_dir():
+    path = path / _STEPS
+  steps = t5x.saved_steps(path)
+  folder = path / f"checkpoint_{steps[-1]}" if steps else path
+  if not folder.is_dir():
+    return None
+  found = [c for c in folder.iterdir() if c.name.endswith("prompt") and c.is_file()]
+  if len(found) > 1:
+    listed = ", ".join(sorted(child.name for child in found))
     raise checks.InputError(
-      f"there is no prompt file {path}, expected .safetensors or the bytes of np.save; "
-      "correct PROMPT_FILE"
+      f"{folder} holds {len(found)} prompts ({listed}), expected one; name its file"
     )
-  content = source.read_bytes()
-  try:
-    if content.startswith(files.NUMPY_MAGIC):
-      found = PromptFile(files.parse_numpy(content), {})
-    else:
-      found = _from_safetensors(content)
-  except (ValueError, KeyError, EOFError, safetensors.SafetensorError) as error:
-    raise checks.InputError(
-      f"the prompt file {path} cannot be read ({error}), expected one float array "
-      "[prompt_len, d_model] as safetensors or np.save bytes without pickled objects; "
-      "export it again"
-    ) from error
-  if found.prompt.ndim not in (2, 3) or found.prompt.dtype.kind not in "fV":
-    raise checks.InputError(
-      f"the prompt file {path} holds {list(found.prompt.shape)} of "
-      f"{found.prompt.dtype}, expected floats [prompt_len, d_model]; export it again"
-    )
-  return PromptFile(found.prompt.astype(np.float32), found.metadata)
+  return found[0] if found else None
 
 
-def load_prompt(path: str) -> np.ndarray:
-  """The array of a prompt file; see `read`."""
-  return read(path).prompt
+def read(source: epath.Path) -> PromptFile:
+  """Reads a prompt file; nothing in it is ever executed.
+
+  Raises:
+    InputError: The file is damaged, pickled or no prompt.
+  """
+  format = _format(source)
+  if format is None:
+    raise _unusable(source, "it is neither safetensors nor the bytes of np.save")
+  if format == "numpy":
+    try:
+      array, metadata = files.parse_numpy(source.read_bytes()), {}
+    except (ValueError, EOFError, OSError) as error:
+      raise _unusable(source, str(error)) from error
+  else:
+    opened = safetensors_files.read(source)
+    if _TENSOR not in opened.leaves and len(opened.leaves) != 1:
+      raise _unusable(source, f"it has no tensor {_TENSOR!r} among {len(opened.leaves)}")
+    leaf = opened.leaves.get(_TENSOR) or next(iter(opened.leaves.values()))
+    array, metadata = leaf.read(), metadata_from(opened.metadata)
+  return PromptFile(checked(array, source), metadata, source, format)
 
 
 def save_step(model_dir: epath.Path, step: int, path: str, prompt: ArrayLike) -> None:
   """Writes `numpy_checkpoints/checkpoint_<step>/<dotted path>` as the original did."""
-  folder = model_dir / "numpy_checkpoints" / f"checkpoint_{step}"
+  folder = model_dir / _STEPS / f"checkpoint_{step}"
   save_prompt(str(folder / path.replace("/", ".")), prompt)
 
 
-def _from_safetensors(content: bytes) -> PromptFile:
-  arrays = safetensors.numpy.load(content)
-  if _NAME not in arrays:
-    raise KeyError(f"no tensor named {_NAME!r} among {sorted(arrays)}")
-  size = int.from_bytes(content[:8], "little")
-  text = json.loads(content[8 : 8 + size]).get("__metadata__", {})
-  return PromptFile(arrays[_NAME], {key: json.loads(v) for key, v in text.items()})
+def checked(array: np.ndarray, source: epath.Path) -> np.ndarray:
+  """The array in float32.
+
+  Raises:
+    InputError: It is no prompt.
+  """
+  kind = array.dtype
+  is_float = kind.kind == "f" or kind.name == "bfloat16"
+  if array.ndim not in (2, 3) or 0 in array.shape or not is_float:
+    raise _unusable(source, f"it holds {list(array.shape)} of {kind}")
+  return array.astype(np.float32)
+
+
+def single(file: PromptFile) -> np.ndarray:
+  """The prompt [prompt_len, d_model] of a file that holds exactly one.
+
+  Raises:
+    InputError: It holds a bank of several.
+  """
+  if file.prompt.ndim == 3 and file.prompt.shape[0] > 1:
+    raise _unusable(
+      file.path, f"it holds a bank of {file.prompt.shape[0]} prompts, not one"
+    )
+  return file.prompt.reshape(file.prompt.shape[-2:])
+
+
+def metadata_text(metadata: Mapping[str, Any]) -> dict[str, str]:
+  """Metadata as safetensors stores it: text by key."""
+  return {key: json.dumps(value) for key, value in metadata.items()}
+
+
+def metadata_from(text: Mapping[str, str]) -> dict[str, Any]:
+  """Metadata from a file of anybody; what is no JSON stays the text it is."""
+  found: dict[str, Any] = {}
+  for key, value in text.items():
+    try:
+      found[key] = json.loads(value)
+    except (ValueError, RecursionError):
+      found[key] = value
+  return found
+
+
+def _format(source: epath.Path) -> str | None:
+  """The format of a file by its first bytes; None for one that holds no prompt."""
+  with source.open("rb") as opened:
+    head = opened.read(_HEAD_BYTES)
+  if head.startswith(files.NUMPY_MAGIC):
+    return "numpy"
+  is_one = safetensors_files.is_one(head, source.stat().length)
+  return "safetensors" if is_one or source.suffix == safetensors_files.SUFFIX else None
+
+
+def _unusable(source: Any, why: str) -> checks.InputError:
+  return checks.InputError(
+    f"the prompt file {source} cannot be read: {why}; expected one float array "
+    "[prompt_len, d_model] as safetensors or np.save bytes without pickled objects, so "
+    "export it again"
+  )

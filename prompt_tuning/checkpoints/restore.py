@@ -1,19 +1,34 @@
-"""A checkpoint onto a model: every name accounted for, or no model at all."""
+"""A checkpoint onto a model: every name accounted for, or no model at all.
 
+Each process reads the boxes that its own devices hold, once each, and casts them on the
+way in. Arrays are read in groups no larger than the largest of them, so that host memory
+holds what the devices hold plus about one array.
+"""
+
+import concurrent.futures
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from prompt_tuning import checks
-from prompt_tuning.checkpoints.t5x import Checkpoint
+from prompt_tuning.checkpoints import leaves
+from prompt_tuning.checkpoints.checkpoint import Checkpoint
+from prompt_tuning.checkpoints.leaves import Leaf
+from prompt_tuning.progress import Progress
 from prompt_tuning.types import Array, Shape
+
+Sharding = jax.sharding.Sharding
 
 _REMEDY = (
   "choose the model config that the checkpoint was made with, or name what may be "
   "drawn at random in utils.RestoreCheckpointConfig.initialise"
 )
+_READERS = 16  # threads; most of the time they wait for files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,7 +36,7 @@ class RestoreCheckpointConfig:
   """Where the frozen weights come from.
 
   Attributes:
-    path: A T5X checkpoint: a step folder, its file, or a folder of steps (latest).
+    path: A checkpoint of any format: a folder, a file, or a folder of steps (latest).
     dtype: "float32" or "bfloat16" to cast on the way in; None keeps what is stored.
     ignore: Regular expressions of names that the file may have beyond the model's.
     initialise: Regular expressions of names that the file may lack; those weights are
@@ -36,11 +51,12 @@ class RestoreCheckpointConfig:
 
 def restore(
   checkpoint: Checkpoint,
-  expected: dict[str, Shape],
+  expected: Mapping[str, Shape],
   *,
   ignore: Sequence[str] = (),
   initialise: Sequence[str] = (),
   dtype: str | None = None,
+  sharding: Callable[[str], Sharding] | None = None,
 ) -> dict[str, Array]:
   """Reads exactly the parameters that a model has.
 
@@ -51,6 +67,7 @@ def restore(
       does not have and need not have, e.g. an old prompt.
     initialise: Regular expressions of names in the model that the checkpoint may lack.
     dtype: Cast on the way in; None keeps what is stored.
+    sharding: From a path to how its array lies on devices; None is one device.
 
   Returns:
     {path: array} in the order of `expected`, without the names to initialise.
@@ -64,21 +81,73 @@ def restore(
     _unmatched(checkpoint.keys() - expected.keys(), ignore),
     _REMEDY,
   )
-  expected = {name: shape for name, shape in expected.items() if name in checkpoint}
+  names = [name for name in expected if name in checkpoint]
   wrong = [
-    f"  {name}: {list(checkpoint.shapes[name])}, the model has {list(shape)}"
-    for name, shape in expected.items()
-    if checkpoint.shapes[name] != tuple(shape)
+    f"  {name}: {list(checkpoint.leaves[name].shape)}, the model has {list(expected[name])}"
+    for name in names
+    if tuple(checkpoint.leaves[name].shape) != tuple(expected[name])
   ]
   if wrong:
     raise checks.InputError(
       f"the checkpoint {checkpoint.path} is of another size than the model; {_REMEDY}\n"
       + "\n".join(wrong)
     )
-  return {
-    name: jnp.asarray(checkpoint[name], dtype=dtype and jnp.dtype(dtype))
-    for name in expected
+  one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  parts = {
+    name: _Parts(checkpoint.leaves[name], sharding(name) if sharding else one, dtype)
+    for name in names
   }
+  return _read(parts)
+
+
+class _Parts:
+  """The boxes of one array that this process holds."""
+
+  def __init__(self, leaf: Leaf, sharding: Sharding, dtype: str | None):
+    self._leaf, self._sharding = leaf, sharding
+    self._dtype = leaf.dtype if dtype is None else np.dtype(jnp.dtype(dtype))
+    where = sharding.addressable_devices_indices_map(tuple(leaf.shape))
+    self._boxes = {d: leaves.bounded(i or (), leaf.shape) for d, i in where.items()}
+    self.nbytes = leaves.nbytes(leaf)
+
+  def read(self) -> Array:
+    """The array on its devices; a box that several hold is read once."""
+    read: dict[Any, np.ndarray] = {}
+    shards = []
+    for device, box in self._boxes.items():
+      key = tuple((part.start, part.stop) for part in box)
+      if key not in read:
+        read[key] = np.asarray(self._leaf.read(box)).astype(self._dtype, copy=False)
+      shards.append(jax.device_put(read[key], device))
+    shape = tuple(self._leaf.shape)
+    return jax.make_array_from_single_device_arrays(shape, self._sharding, shards)
+
+
+def _read(parts: Mapping[str, _Parts]) -> dict[str, Array]:
+  found: dict[str, Array] = {}
+  bar = Progress("restore", len(parts))
+  with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
+    for group in _groups(parts):
+      arrays = pool.map(lambda name: parts[name].read(), group)
+      found |= dict(zip(group, jax.block_until_ready(list(arrays)), strict=True))
+      bar.update(len(found))
+  bar.close()
+  return found
+
+
+def _groups(parts: Mapping[str, _Parts]) -> Iterator[list[str]]:
+  """Names in order, in groups that together are no larger than the largest array."""
+  most = max((part.nbytes for part in parts.values()), default=0)
+  group: list[str] = []
+  size = 0
+  for name, part in parts.items():
+    if group and size + part.nbytes > most:
+      yield group
+      group, size = [], 0
+    group.append(name)
+    size += part.nbytes
+  if group:
+    yield group
 
 
 def _unmatched(names: Iterable[str], patterns: Sequence[str]) -> list[str]:

@@ -8,121 +8,98 @@ Any leaf may be inline or a spec, and specs of 2021 and of today differ, so a le
 by what it is. Contract: T5X checkpoints, versions 2 and 3; written: version 3.
 """
 
+import functools
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import tensorstore as ts
 from etils import epath
 from flax import serialization
 
 from prompt_tuning import checks, files, trees
-from prompt_tuning.types import ArrayLike, FlatParams, Shape
+from prompt_tuning.checkpoints import msgpack_trees, scanned, zarr_arrays
+from prompt_tuning.checkpoints.checkpoint import Checkpoint, unreadable
+from prompt_tuning.checkpoints.leaves import Leaf, as_stored
+from prompt_tuning.progress import Progress
+from prompt_tuning.types import FlatParams, Shape
 
 INDEX = "checkpoint"
-SAVE_DTYPES = ("float32", "bfloat16")
+SAVE_DTYPES = ("float32", "bfloat16", "float16")
 _STEP = re.compile(r"checkpoint_(\d+)")
 _SPEC_KEYS = {"driver", "metadata"}
+_STORES = ("file", "gfile", "gcs")  # gfile is Google's own name for a file
 _CHUNK_BYTES = 64 << 20
-_TF_INDEX = b"model_checkpoint_path"
+_TARGET = "target/"
 
 
-class Checkpoint(Mapping[str, np.ndarray]):
-  """Parameters of a checkpoint by T5X path; an array is read when it is asked for.
+def find(path: epath.Path) -> epath.Path | None:
+  """The msgpack file that a path means, or None where there is none.
 
-  Attributes:
-    path: The folder (or single file) that was opened.
-    step: Training step stored with the parameters.
-    shapes: {path: shape}, known without reading any array.
-  """
-
-  def __init__(self, path: epath.Path, step: int, leaves: dict[str, Any], version: int):
-    self.path, self.step = path, step
-    self._folder = path if path.is_dir() else path.parent
-    self._leaves = leaves
-    self._version = version
-    self.shapes: dict[str, Shape] = {
-      name: tuple(leaf["metadata"]["shape"] if _is_spec(leaf) else np.shape(leaf))
-      for name, leaf in leaves.items()
-    }
-
-  def __iter__(self) -> Iterator[str]:
-    return iter(self._leaves)
-
-  def __len__(self) -> int:
-    return len(self._leaves)
-
-  def __contains__(self, name: object) -> bool:
-    return name in self._leaves  # without reading the array
-
-  def __getitem__(self, name: str) -> np.ndarray:
-    if name not in self._leaves:
-      raise KeyError(str(checks.unknown("parameter", name, list(self._leaves))))
-    leaf = self._leaves[name]
-    array = self._read(name, leaf) if _is_spec(leaf) else np.asarray(leaf)
-    if self._version == 2 and array.dtype == np.uint16:
-      array = array.view(ml_dtypes.bfloat16)
-    return array
-
-  def _read(self, name: str, spec: dict[str, Any]) -> np.ndarray:
-    location = _location(spec, self._folder)
-    try:
-      # A chunk that is not there is damage; tensorstore would fill in zeros.
-      strict = {"driver": "zarr", "kvstore": location, "fill_missing_data_reads": False}
-      store = ts.open(strict, open=True).result()
-      if tuple(store.shape) != self.shapes[name]:  # before any memory is taken
-        raise ValueError(f"shape {store.shape}, its index says {self.shapes[name]}")
-      return np.asarray(store.read().result())
-    except ValueError as error:
-      raise _unreadable(self.path, f"{name} ({str(error).splitlines()[0]})") from error
-
-
-def load(path: str) -> Checkpoint:
-  """Opens a checkpoint: a step folder, its msgpack file, or a folder of steps (latest).
-
-  Raises:
-    InputError: There is none, or it is damaged or of another format.
-  """
-  index = find(files.path(path))
-  content = index.read_bytes()
-  if content.startswith(_TF_INDEX):
-    raise _unreadable(index, "it is a TensorFlow checkpoint")
-  try:
-    tree = serialization.msgpack_restore(content)
-    version = int(tree.get("version", 0))
-    tree = tree.get("optimizer", tree)
-    target, step = tree["target"], tree.get("state", {}).get("step", 0)
-  except Exception as error:  # msgpack raises whatever it meets in damaged bytes
-    detail = f"{type(error).__name__}: {error}"
-    raise _unreadable(index, f"its index is damaged ({detail[:120]})") from error
-  if version == 1:
-    raise _unreadable(index, "it has version 1, which T5X no longer reads")
-  folder = index.parent if index.name == INDEX else index
-  return Checkpoint(folder, _scalar(step, folder), _leaves(target), version)
-
-
-def find(path: epath.Path) -> epath.Path:
-  """The msgpack file that a path means.
-
-  Raises:
-    InputError: Nothing there is a checkpoint.
+  A path is the file itself, the folder of a step, or one with a `state` folder inside.
   """
   if path.is_file():
     return path
-  if (path / INDEX).is_file():
-    return path / INDEX
-  steps = saved_steps(path)
-  if steps and (path / f"checkpoint_{steps[-1]}" / INDEX).is_file():
-    return path / f"checkpoint_{steps[-1]}" / INDEX
-  found = "nothing" if not path.exists() else "a folder without one"
-  if (path / "_CHECKPOINT_METADATA").exists():
-    found = "an Orbax checkpoint, which is not read yet"
-  raise checks.InputError(
-    f"there is no T5X checkpoint at {path} (found {found}), expected a folder with the "
-    f"file {INDEX!r}, or checkpoint_<step> folders; correct the path"
+  for place in (path / INDEX, path / "state" / INDEX):
+    if place.is_file():
+      return place
+  return None
+
+
+def load(path: str) -> Checkpoint:
+  """Opens a T5X checkpoint: its folder, its file, or a folder of steps (the latest).
+
+  Raises:
+    InputError: There is none, or it is damaged.
+  """
+  place = files.path(path)
+  index = find(latest(place))
+  if index is None:
+    raise checks.InputError(
+      f"there is no T5X checkpoint at {place}, expected a folder with the file {INDEX!r}, "
+      "or checkpoint_<step> folders; correct the path"
+    )
+  return read(index)
+
+
+def read(index: epath.Path) -> Checkpoint:
+  """Opens the checkpoint whose msgpack file is `index`.
+
+  Raises:
+    InputError: It is damaged.
+  """
+  path = index.parent if index.name == INDEX else index
+  tree = msgpack_trees.decode(index.read_bytes(), path)
+  if tree.get("version") == 1:
+    raise unreadable(path, "it has version 1, which T5X no longer reads")
+  resolve = functools.partial(_elsewhere, index.parent, path)
+  found = msgpack_trees.leaves(tree.get("optimizer", tree), path, resolve)
+  return of_leaves(path, "T5X", found)
+
+
+def of_leaves(path: epath.Path, format: str, found: Mapping[str, Leaf]) -> Checkpoint:
+  """A checkpoint of the leaves of a T5X train state, `target/...` and `state/...`.
+
+  Raises:
+    InputError: It has no parameters.
+  """
+  target = {
+    name.removeprefix(_TARGET): as_stored(leaf)
+    for name, leaf in found.items()
+    if name.startswith(_TARGET)
+  }
+  others = {name: leaf for name, leaf in found.items() if not name.startswith(_TARGET)}
+  if not target:
+    raise unreadable(path, f"it has no parameters ({len(found)} other variables)")
+  step = others.pop("state/step", None)
+  return Checkpoint(
+    path,
+    format,
+    scanned.unstacked(target, path),
+    step=0 if step is None else _scalar(step, path),
+    others=others,
   )
 
 
@@ -134,102 +111,115 @@ def saved_steps(path: epath.Path) -> list[int]:
   return sorted(int(match[1]) for match in found if match)
 
 
-def save(folder: epath.Path, params: FlatParams, step: int, dtype: str = "float32"):
-  """Writes `folder/checkpoint_<step>`, complete or not at all.
+def latest(path: epath.Path) -> epath.Path:
+  """The newest `checkpoint_<step>` in a folder of them, or the path itself."""
+  if find(path) is not None:
+    return path
+  steps = saved_steps(path)
+  return path / f"checkpoint_{steps[-1]}" if steps else path
+
+
+def save(
+  folder: epath.Path,
+  params: FlatParams,
+  step: int,
+  dtype: str | None = "float32",
+  slots: Mapping[str, np.ndarray] | None = None,
+) -> epath.Path:
+  """Writes `folder/checkpoint_<step>`, complete or not at all; an existing one stays.
 
   Args:
     folder: Where the step folder goes.
-    params: {path: array}.
+    params: {path: array}; each is asked for when its turn comes.
     step: Training step.
-    dtype: Stored dtype of every parameter, "float32" or "bfloat16".
+    dtype: Stored dtype of every parameter, one of `SAVE_DTYPES`; None keeps its own.
+    slots: {path below state/param_states: array} of an optimizer, stored inline.
+
+  Returns:
+    The step folder.
   """
-  checks.choice("save dtype", dtype, SAVE_DTYPES)
+  if dtype is not None:
+    checks.choice("save dtype", dtype, SAVE_DTYPES)
   final = folder / f"checkpoint_{step}"
   if final.exists():
-    return
+    return final
   temporary = folder / f"checkpoint_{step}.tmp-{int(time.time())}"
   temporary.mkdir(parents=True)
-  target = {
-    name: _write(temporary, f"target.{name.replace('/', '.')}", array, dtype)
-    for name, array in params.items()
-  }
-  tree = {
-    "version": 3,
-    "optimizer": {
-      "target": trees.unflatten(target),
-      "state": {"step": np.asarray(step, np.int32)},
-    },
-  }
-  (temporary / INDEX).write_bytes(serialization.msgpack_serialize(tree))
+  target, bar = {}, Progress("write", len(params))
+  for done, name in enumerate(params, 1):
+    array = np.asarray(params[name])
+    dotted = f"target.{name.replace('/', '.')}"
+    target[name] = _write(temporary, dotted, array, dtype or array.dtype.name)
+    bar.update(done)
+  bar.close()
+  state: dict[str, Any] = {"step": np.asarray(step, np.int32)}
+  if slots:
+    state["param_states"] = trees.unflatten(slots)
+  tree = {"version": 3, "optimizer": {"target": trees.unflatten(target), "state": state}}
+  files.write_atomically(temporary / INDEX, serialization.msgpack_serialize(tree))
   temporary.rename(final)
+  return final
 
 
-def _write(folder: epath.Path, name: str, array: ArrayLike, dtype: str) -> dict:
+def _write(folder: epath.Path, name: str, array: np.ndarray, dtype: str) -> dict[str, Any]:
   """Writes one zarr array and returns the spec that stands for it in the index."""
   metadata = {
-    "shape": list(array.shape),
-    "chunks": _chunks(array.shape, np.dtype(dtype).itemsize),
+    "chunks": list(chunk_shape(array.shape, array.dtype.itemsize)),
     "compressor": {"id": "gzip", "level": 1},
+    "shape": list(array.shape),
   }
   spec = {"driver": "zarr", "dtype": dtype, "metadata": metadata}
   here = {
     **spec,
-    "kvstore": _location({"path": name}, folder),
+    "kvstore": zarr_arrays.location(folder, name),
     "store_data_equal_to_fill_value": True,
   }
-  store = ts.open(here, create=True).result()
-  store.write(np.asarray(array).astype(dtype)).result()
+  ts.open(here, create=True).result().write(array.astype(dtype)).result()
   driver = {"driver": "gcs", "bucket": "t5x-dummy-bucket"}
   if not files.is_remote(folder):
     driver = {"driver": "file"}
   return {**spec, "kvstore": {**driver, "path": f"{name}/"}}
 
 
-def _chunks(shape: Shape, itemsize: int) -> list[int]:
-  """The whole array, halved along its longest side until a chunk is small enough."""
-  chunks = list(shape)
-  while int(np.prod(chunks)) * itemsize > _CHUNK_BYTES:
-    longest = int(np.argmax(chunks))
-    chunks[longest] = -(-chunks[longest] // 2)
-  return chunks
+def chunk_shape(shape: Shape, itemsize: int) -> Shape:
+  """T5X's chunks: the largest dimension falls to its next divisor until one fits 64 MiB."""
+  divisors = [[d for d in range(1, size + 1) if size % d == 0] or [1] for size in shape]
+  while np.prod([d[-1] for d in divisors], dtype=float) * itemsize > _CHUNK_BYTES:
+    divisors[int(np.argmax([d[-1] for d in divisors]))].pop()
+  return tuple(d[-1] for d in divisors)
 
 
-def _is_spec(leaf: Any) -> bool:
-  return isinstance(leaf, dict) and leaf.keys() >= _SPEC_KEYS
+def _elsewhere(folder: epath.Path, owner: epath.Path, path: str, node: Any) -> Leaf | None:
+  """The zarr leaf of a spec; None for what is no spec.
 
-
-def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
-  """Leaves by path; a spec is a leaf, nil and empty dicts are not."""
-  if isinstance(tree, dict) and not _is_spec(tree):
-    found: dict[str, Any] = {}
-    for name, child in tree.items():
-      found |= _leaves(child, f"{prefix}/{name}" if prefix else str(name))
-    return found
-  return {} if tree is None else {prefix: tree}
-
-
-def _location(spec: dict[str, Any], folder: epath.Path) -> dict[str, str]:
-  """The tensorstore key-value store of a spec, wherever the checkpoint lies now."""
-  inside = spec.get("kvstore", spec).get("path", spec.get("path", ""))
-  parts = inside.strip("/").split("/")
-  if inside.startswith("/") or ".." in parts or not parts[0]:
-    raise _unreadable(folder, f"its index points outside the checkpoint, to {inside!r}")
-  text = str(folder)
-  if text.startswith("gs://"):
-    bucket, _, prefix = text.removeprefix("gs://").partition("/")
-    return {"driver": "gcs", "bucket": bucket, "path": f"{prefix}/{'/'.join(parts)}/"}
-  return {"driver": "file", "path": str((folder / "/".join(parts)).resolve()) + "/"}
-
-
-def _scalar(step: Any, folder: epath.Path) -> int:
-  if not _is_spec(step):
-    return int(step)
-  store = ts.open({"driver": "zarr", "kvstore": _location(step, folder)}, open=True)
-  return int(store.result().read().result())
-
-
-def _unreadable(path: epath.Path, why: str) -> checks.InputError:
-  return checks.InputError(
-    f"the checkpoint {path} cannot be read: {why}; expected a complete T5X checkpoint, "
-    "so copy it again (dotfiles included) or choose another"
+  Raises:
+    ValueError: The spec cannot be used.
+  """
+  if not isinstance(node, dict) or not node.keys() >= _SPEC_KEYS:
+    return None
+  kvstore = node.get("kvstore", {})
+  metadata = node["metadata"]
+  if not isinstance(kvstore, dict) or not isinstance(metadata, dict):
+    raise ValueError("its spec is damaged")
+  if node["driver"] != "zarr" or kvstore.get("driver", "file") not in _STORES:
+    raise ValueError(
+      f"its driver is {node['driver']!r} in {kvstore.get('driver')!r}, which is unknown"
+    )
+  inside = kvstore.get("path", node.get("path", ""))
+  if not isinstance(inside, str):
+    raise ValueError("its path is no text")
+  location = zarr_arrays.location(folder, inside)
+  return zarr_arrays.Zarr(
+    zarr_arrays.shape(metadata.get("shape")),
+    zarr_arrays.dtype(node.get("dtype", metadata.get("dtype"))),
+    location,
+    owner,
+    path.removeprefix(_TARGET),
+    lambda: zarr_arrays.bytes_below(folder / inside),
   )
+
+
+def _scalar(step: Leaf, path: epath.Path) -> int:
+  if step.shape not in ((), (1,)) or step.dtype.kind not in "iu":
+    raise unreadable(path, f"its step is {step.dtype} of shape {list(step.shape)}")
+  return int(step.read().reshape(()))

@@ -1,7 +1,11 @@
 """The numbers that make a T5: one frozen dataclass and the published sizes."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
+
+from prompt_tuning import checks
+from prompt_tuning.types import Shape
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,11 +55,50 @@ class T5Config:
   @classmethod
   def of_size(cls, family: str, size: str, **changes: Any) -> "T5Config":
     """A published size, e.g. `T5Config.of_size("t5_1_1", "base")`."""
-    from prompt_tuning import checks
-
     checks.choice("model family", family, list(SIZES))
     checks.choice(f"{family} size", size, list(SIZES[family]))
     return cls(**{**FAMILIES[family], **SIZES[family][size], **changes})
+
+  @classmethod
+  def of_shapes(cls, shapes: Mapping[str, Shape], **changes: Any) -> "T5Config":
+    """The config of a checkpoint, from the shapes of its parameters.
+
+    Args:
+      shapes: {T5X path: shape}, e.g. `load_checkpoint(path).shapes`.
+      **changes: Fields that shapes do not show, e.g. `load_checkpoint(path).facts`.
+
+    Raises:
+      InputError: They are not those of a T5.
+    """
+    try:
+      vocab_size, d_model = shapes["token_embedder/embedding"]
+      num_heads, relative_buckets = shapes["encoder/relpos_bias/rel_embedding"]
+      joined = shapes["encoder/layers_0/attention/query/kernel"][1]
+      d_ff = shapes["encoder/layers_0/mlp/wo/kernel"][0]
+    except (KeyError, ValueError, IndexError) as error:
+      raise checks.InputError(
+        f"the parameters are not those of a T5 ({error} is missing or has another rank); "
+        "choose a T5, mT5 or ByT5"
+      ) from error
+    gated = "encoder/layers_0/mlp/wi_0/kernel" in shapes
+    found = {
+      "vocab_size": vocab_size,
+      "d_model": d_model,
+      "num_heads": num_heads,
+      "d_kv": joined // max(num_heads, 1),
+      "d_ff": d_ff,
+      "num_encoder_layers": _depth(shapes, "encoder"),
+      "num_decoder_layers": _depth(shapes, "decoder"),
+      "relative_buckets": relative_buckets,
+      "mlp_activations": ("gelu", "linear") if gated else ("relu",),
+      "tied_logits": "decoder/logits_dense/kernel" not in shapes,
+    }
+    return cls(**{**found, **changes})
+
+
+def _depth(shapes: Mapping[str, Shape], tower: str) -> int:
+  """Layers of a tower."""
+  return len({name.split("/")[1] for name in shapes if name.startswith(f"{tower}/layers_")})
 
 
 def _size(d_model, num_heads, d_ff, encoder_layers, decoder_layers=None, d_kv=64):

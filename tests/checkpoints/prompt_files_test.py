@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 from etils import epath
 
-from prompt_tuning import checks
+from prompt_tuning import checks, formats
 from prompt_tuning.checkpoints import prompt_files
 from prompt_tuning.prompts.bank import PATH
 
@@ -19,9 +19,9 @@ def test_safetensors_keep_the_prompt_and_its_story(tmp_path):
   path = str(tmp_path / "prompt.safetensors")
   story = {"task": "sst2", "step": 30, "score": 91.5, "metrics": {"a": 1}}
   prompt_files.save_prompt(path, PROMPT, story)
-  found = prompt_files.read(path)
+  found = formats.read_prompt(path)
   np.testing.assert_array_equal(found.prompt, PROMPT)
-  assert found.metadata == story
+  assert found.metadata == {**story, "prompt_length": 5, "d_model": 8}
 
 
 def test_step_files_are_numpy_bytes_at_the_original_s_path(tmp_path):
@@ -29,15 +29,15 @@ def test_step_files_are_numpy_bytes_at_the_original_s_path(tmp_path):
   path = tmp_path / "numpy_checkpoints" / "checkpoint_5" / "encoder.prompt.prompt.prompt"
   with path.open("rb") as content:
     np.testing.assert_array_equal(np.load(content, allow_pickle=False), PROMPT)
-  np.testing.assert_array_equal(prompt_files.load_prompt(str(path)), PROMPT)
+  np.testing.assert_array_equal(formats.load_prompt(str(path)), PROMPT)
 
 
 def test_released_prompts_and_the_original_s_files_read(fixtures):
   for task in ("sst2", "mrpc", "rte"):
     path = fixtures / "released_prompts" / "t5_1_1_lm100k_base" / f"{task}.npy"
-    assert prompt_files.load_prompt(str(path)).shape == (100, 768)
+    assert formats.load_prompt(str(path)).shape == (100, 768)
   path = fixtures / "t5x_head" / "numpy_checkpoints" / "checkpoint_9"
-  found = prompt_files.load_prompt(str(path / "encoder.prompt.prompt.prompt"))
+  found = formats.load_prompt(str(path / "encoder.prompt.prompt.prompt"))
   assert found.ndim == 2 and found.dtype == np.float32
 
 
@@ -58,8 +58,8 @@ def test_pickles_are_never_loaded(tmp_path):
   np.save(objects, np.array([bomb], object), allow_pickle=True)
   for content in (pickle.dumps(bomb), objects.getvalue()):
     (tmp_path / "prompt.npy").write_bytes(content)
-    with pytest.raises(checks.InputError, match="cannot be read"):
-      prompt_files.load_prompt(str(tmp_path / "prompt.npy"))
+    with pytest.raises(checks.InputError, match=r"prompt\.npy"):
+      formats.load_prompt(str(tmp_path / "prompt.npy"))
   assert not proof.exists()
 
 
@@ -87,7 +87,8 @@ def promising(shape):
     promising((1 << 20, 1 << 20)),
     promising((1 << 62, 1 << 62)),
     promising((-1, 5)),
-    safetensors.numpy.save({"other": PROMPT}),
+    safetensors.numpy.save({"other": PROMPT, "another": PROMPT}),
+    safetensors.numpy.save({"prompt": np.zeros((0, 8), np.float32)}),
     safetensors.numpy.save({"prompt": PROMPT})[:-7],
     (1 << 60).to_bytes(8, "little") + b"{}",
   ],
@@ -96,9 +97,9 @@ def test_anything_else_is_refused_by_name(tmp_path, content):
   path = tmp_path / "prompt.npy"
   path.write_bytes(content)
   with pytest.raises(checks.InputError, match=r"prompt\.npy"):
-    prompt_files.load_prompt(str(path))
+    formats.load_prompt(str(path))
 
 
 def test_a_missing_file_is_refused(tmp_path):
-  with pytest.raises(checks.InputError, match="there is no prompt file"):
-    prompt_files.load_prompt(str(tmp_path / "none"))
+  with pytest.raises(checks.InputError, match="there is no prompt at"):
+    formats.load_prompt(str(tmp_path / "none"))

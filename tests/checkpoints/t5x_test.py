@@ -3,9 +3,11 @@
 import json
 import shutil
 
+import ml_dtypes
 import numpy as np
 import pytest
 from etils import epath
+from flax import serialization
 
 from prompt_tuning import checks, trees
 from prompt_tuning.checkpoints import t5x
@@ -128,17 +130,23 @@ def test_damage_is_refused(written, damage):
 @pytest.mark.parametrize("inside", ["../../etc/passwd", "/etc/passwd", "a/../../b", ""])
 def test_an_index_cannot_point_outside(written, inside):
   folder, _ = written
-  spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": inside}}
-  spec["metadata"] = {"shape": [1]}
-  escaped = t5x.Checkpoint(epath.Path(folder / "checkpoint_7"), 0, {"a": spec}, 3)
-  with pytest.raises(checks.InputError, match="outside"):
-    escaped["a"]
+  index = folder / "checkpoint_7" / "checkpoint"
+  tree = serialization.msgpack_restore(index.read_bytes())
+  tree["optimizer"]["target"]["decoder"]["decoder_norm"]["scale"]["kvstore"]["path"] = (
+    inside
+  )
+  index.write_bytes(serialization.msgpack_serialize(tree))
+  with pytest.raises(checks.InputError, match=r"decoder_norm/scale.*outside"):
+    t5x.load(str(folder))
 
 
 def test_version_2_bits_are_bfloat16(tmp_path):
   bits = np.array([0x3F80, 0xC000], np.uint16)
-  found = t5x.Checkpoint(epath.Path(tmp_path), 0, {"a": bits}, 2)["a"]
-  np.testing.assert_array_equal(found.astype(np.float32), [1.0, -2.0])
+  tree = {"version": 2, "optimizer": {"target": {"a": bits}, "state": {"step": 4}}}
+  (tmp_path / "checkpoint").write_bytes(serialization.msgpack_serialize(tree))
+  found = t5x.load(str(tmp_path))
+  assert found.leaves["a"].dtype == ml_dtypes.bfloat16
+  np.testing.assert_array_equal(found["a"].astype(np.float32), [1.0, -2.0])
 
 
 def test_restore_lists_everything_that_does_not_fit(written):

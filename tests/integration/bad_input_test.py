@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import sentencepiece
 
+from prompt_tuning import formats
 from prompt_tuning.checkpoints import prompt_files
 
 
@@ -54,11 +55,11 @@ TABLE = "target.token_embedder.embedding"
 
 def test_a_checkpoint_that_is_not_there(refused_training, tmp_path):
   message = refused_training(INITIAL_CHECKPOINT_PATH=str(tmp_path / "none"))
-  assert "there is no T5X checkpoint" in message and str(tmp_path / "none") in message
+  assert "there is no model checkpoint" in message and str(tmp_path / "none") in message
 
 
 def test_a_folder_without_a_checkpoint(refused_training, tmp_path):
-  assert "there is no T5X checkpoint" in refused_training(
+  assert "there is no model checkpoint" in refused_training(
     INITIAL_CHECKPOINT_PATH=str(tmp_path)
   )
 
@@ -148,13 +149,13 @@ def refused_prompt(refused, command, tmp_path):
 
 
 def test_a_prompt_file_that_is_not_there(refused_prompt, tmp_path):
-  assert "there is no prompt file" in refused_prompt(tmp_path / "none.npy")
+  assert "there is no prompt at" in refused_prompt(tmp_path / "none.npy")
 
 
 def test_a_prompt_of_another_width(refused_prompt, tmp_path):
   prompt_files.save_prompt(str(tmp_path / "wide.npy"), np.zeros((3, 24), np.float32))
   message = refused_prompt(tmp_path / "wide.npy")
-  assert "[3, 24], expected [3, 16]" in message and "model size" in message
+  assert "d_model: 24, here 16" in message and "another model" in message
 
 
 def test_a_prompt_of_another_length_says_which_to_set(refused_prompt, tmp_path):
@@ -167,8 +168,8 @@ def test_a_prompt_of_another_base_model(refused_prompt, trained, save_t5, tmp_pa
   message = refused_prompt(
     trained.folder / "prompt.safetensors", CHECKPOINT_PATH=str(tmp_path / "other")
   )
-  assert "was trained on the model" in message
-  assert "choose the checkpoint it was trained on" in message
+  assert "was trained on another model" in message and "base_fingerprint: " in message
+  assert "choose the ones it was trained on" in message
 
 
 class Bomb:
@@ -494,5 +495,5 @@ def test_a_run_that_diverges_keeps_the_last_good_state(run, command, tmp_path):
   assert saved == ["step_6.safetensors", "step_9.safetensors"]
   saved = [folder / "prompt.safetensors", *folder.glob("numpy_checkpoints/*/*")]
   assert len(saved) == 3
-  assert all(np.isfinite(prompt_files.load_prompt(str(path))).all() for path in saved)
+  assert all(np.isfinite(formats.load_prompt(str(path))).all() for path in saved)
   assert not (folder / "summary.json").exists()

@@ -21,8 +21,7 @@ import tensorflow as tf
 import tiny_tasks
 
 import prompt_tuning as pt
-from prompt_tuning import assembly, config, trees
-from prompt_tuning.checkpoints import prompt_files
+from prompt_tuning import assembly, config, formats, trees
 from prompt_tuning.data import batches, tasks
 from prompt_tuning.partitioning import Partitioner, replicate, shard_batch
 from prompt_tuning.training import state as states
@@ -159,10 +158,10 @@ def test_every_save_is_a_numpy_file_where_the_original_put_it(trained):
 
 
 def test_the_prompt_file_tells_its_story(trained, settings):
-  found = prompt_files.read(str(trained.folder / "prompt.safetensors"))
+  found = formats.read_prompt(str(trained.folder / "prompt.safetensors"))
   step = trained.summary["best_step"]
   path = trained.folder / "numpy_checkpoints" / f"checkpoint_{step}"
-  saved = prompt_files.load_prompt(str(path / "encoder.prompt.prompt.prompt"))
+  saved = formats.load_prompt(str(path / "encoder.prompt.prompt.prompt"))
   np.testing.assert_array_equal(found.prompt, saved)
   base = assembly.load_base(settings.model, settings.checkpoint)
   assert found.metadata["base_fingerprint"] == base.fingerprint
@@ -256,8 +255,8 @@ def test_a_run_killed_again_and_again_ends_as_one_that_was_not(trained, spawn, t
   assert rows(folder / "metrics.jsonl") == rows(trained.folder / "metrics.jsonl")
   for path in (trained.folder / "inference_eval").iterdir():
     assert (folder / "inference_eval" / path.name).read_bytes() == path.read_bytes()
-  ours = prompt_files.read(str(folder / "prompt.safetensors"))
-  theirs = prompt_files.read(str(trained.folder / "prompt.safetensors"))
+  ours = formats.read_prompt(str(folder / "prompt.safetensors"))
+  theirs = formats.read_prompt(str(trained.folder / "prompt.safetensors"))
   np.testing.assert_array_equal(ours.prompt, theirs.prompt)
   assert ours.metadata == theirs.metadata
   summary = json.loads((folder / "summary.json").read_text())

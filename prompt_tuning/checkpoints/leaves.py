@@ -1,0 +1,163 @@
+"""An array of a checkpoint that is read when it is asked for, whole or in part.
+
+Formats differ in where bytes lie; what the model wants may further be a transpose, one
+layer of a stack, or another reading of the bits. Each difference is one small wrapper:
+
+  Transposed(leaf)[i, j]      leaf[j, i]             a PyTorch kernel [out, in]
+  Layer(leaf, n)[i, j]        leaf[i, n, j]          a scanned stack of layers
+  Bits(leaf)                  uint16 -> bfloat16     T5X before 2021
+  Scaled(leaf, factor)        leaf * factor          logits that divide by sqrt(d_model)
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import ml_dtypes
+import numpy as np
+
+from prompt_tuning.types import Shape
+
+Index = tuple[slice, ...]  # one slice per axis, step 1
+
+
+class Leaf(Protocol):
+  """What every stored array answers."""
+
+  @property
+  def shape(self) -> Shape:
+    """Known without reading."""
+
+  @property
+  def dtype(self) -> np.dtype:
+    """Of the values that `read` returns, known without reading."""
+
+  def read(self, index: Index | None = None) -> np.ndarray:
+    """The values, or those of a box; only the bytes that it needs where possible.
+
+    Raises:
+      InputError: They are damaged or not there.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class Inline:
+  """An array that is in memory already."""
+
+  array: np.ndarray
+
+  @property
+  def shape(self) -> Shape:
+    """See `Leaf`."""
+    return self.array.shape
+
+  @property
+  def dtype(self) -> np.dtype:
+    """See `Leaf`."""
+    return self.array.dtype
+
+  def read(self, index: Index | None = None) -> np.ndarray:
+    """See `Leaf`."""
+    return self.array if index is None else self.array[index]
+
+
+@dataclasses.dataclass(frozen=True)
+class Transposed:
+  """A matrix with its axes exchanged."""
+
+  leaf: Leaf
+
+  @property
+  def shape(self) -> Shape:
+    """See `Leaf`."""
+    return self.leaf.shape[::-1]
+
+  @property
+  def dtype(self) -> np.dtype:
+    """See `Leaf`."""
+    return self.leaf.dtype
+
+  def read(self, index: Index | None = None) -> np.ndarray:
+    """See `Leaf`."""
+    return self.leaf.read(None if index is None else index[::-1]).T
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+  """One layer of an array whose axis 1 runs over layers."""
+
+  leaf: Leaf
+  number: int
+
+  @property
+  def shape(self) -> Shape:
+    """See `Leaf`."""
+    return (self.leaf.shape[0], *self.leaf.shape[2:])
+
+  @property
+  def dtype(self) -> np.dtype:
+    """See `Leaf`."""
+    return self.leaf.dtype
+
+  def read(self, index: Index | None = None) -> np.ndarray:
+    """See `Leaf`."""
+    first, *rest = whole(self.shape) if index is None else index
+    here = slice(self.number, self.number + 1)
+    return self.leaf.read((first, here, *rest))[:, 0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Bits:
+  """bfloat16 values that were stored as 16-bit integers."""
+
+  leaf: Leaf
+  dtype = np.dtype(ml_dtypes.bfloat16)
+
+  @property
+  def shape(self) -> Shape:
+    """See `Leaf`."""
+    return self.leaf.shape
+
+  def read(self, index: Index | None = None) -> np.ndarray:
+    """See `Leaf`."""
+    return self.leaf.read(index).view(self.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaled:
+  """An array times a number, in float32."""
+
+  leaf: Leaf
+  factor: float
+  dtype = np.dtype(np.float32)
+
+  @property
+  def shape(self) -> Shape:
+    """See `Leaf`."""
+    return self.leaf.shape
+
+  def read(self, index: Index | None = None) -> np.ndarray:
+    """See `Leaf`."""
+    return self.leaf.read(index).astype(np.float32) * np.float32(self.factor)
+
+
+def whole(shape: Shape) -> Index:
+  """The box that is all of an array."""
+  return tuple(slice(0, size) for size in shape)
+
+
+def bounded(index: Sequence[slice], shape: Shape) -> Index:
+  """The same box with its bounds spelled out."""
+  spans = (part.indices(size) for part, size in zip(index, shape, strict=True))
+  return tuple(slice(start, stop) for start, stop, _ in spans)
+
+
+def nbytes(leaf: Leaf) -> int:
+  """Bytes of a leaf in memory."""
+  return math.prod(leaf.shape) * leaf.dtype.itemsize
+
+
+def as_stored(leaf: Leaf) -> Leaf:
+  """The leaf itself, or its bfloat16 reading where it holds 16-bit patterns."""
+  return Bits(leaf) if leaf.dtype == np.uint16 else leaf

@@ -1,0 +1,136 @@
+"""Orbax checkpoints of T5X and of Flax trees, read through tensorstore.
+
+checkpoint_<step>/state/           T5X; other programs: <step>/default/, or no folder
+  _METADATA                        JSON, the tree; before 2023 msgpack `checkpoint`
+  manifest.ocdbt  d/  ...          all arrays in one OCDBT store, or
+  target.encoder.layers_0. ... /   one zarr array each (older, or use_ocdbt=False)
+"""
+
+import concurrent.futures
+import functools
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from prompt_tuning.checkpoints import msgpack_trees, t5x, zarr_arrays
+from prompt_tuning.checkpoints.checkpoint import Checkpoint, first_line, unreadable
+from prompt_tuning.checkpoints.leaves import Inline, Leaf
+
+_TREE, _MANIFEST, _AGGREGATE = "_METADATA", "manifest.ocdbt", "checkpoint"
+_ITEMS = ("", "state", "default", "items", "params")
+_PLACEHOLDER = "PLACEHOLDER://"
+_NO_ARRAY = ("None", "string", "empty_node", "Dict", "List", "Tuple", "NamedTuple")
+_IN_STORE = Inline(np.zeros(0))  # stands for an array that is not in the index
+_HEAD_BYTES = 64 << 10
+_READERS = 32  # threads that wait for small files
+
+
+def find(path: epath.Path) -> epath.Path | None:
+  """The folder of the tree that a path means, or None where there is none."""
+  if not path.is_dir():
+    return None
+  places = [path / item if item else path for item in _ITEMS]
+  return next((place for place in places if _is_tree(place)), None)
+
+
+def latest(path: epath.Path) -> epath.Path:
+  """The newest step below a folder of them, or the path itself."""
+  if find(path) is not None or not path.is_dir():
+    return path
+  newest = t5x.latest(path)
+  if newest != path:
+    return newest
+  steps = sorted(int(child.name) for child in path.iterdir() if child.name.isdecimal())
+  return path / str(steps[-1]) if steps else path
+
+
+def read(folder: epath.Path) -> Checkpoint:
+  """Opens the tree that `find` returned.
+
+  Raises:
+    InputError: It is damaged or holds no parameters.
+  """
+  names, inline = _names(folder)
+  with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
+    stored = (folder / _MANIFEST).exists()
+    total = functools.cache(lambda: zarr_arrays.bytes_below(folder))
+    open_one = functools.partial(_leaf, folder, total if stored else None)
+    found = dict(zip(names, pool.map(open_one, names), strict=True)) | inline
+  format = "Orbax (OCDBT)" if stored else "Orbax (one zarr array per variable)"
+  return t5x.of_leaves(folder, format, _as_train_state(found))
+
+
+def _is_tree(folder: epath.Path) -> bool:
+  if (folder / _TREE).is_file() or (folder / _MANIFEST).is_file():
+    return True
+  aggregate = folder / _AGGREGATE
+  if not aggregate.is_file():
+    return False
+  with aggregate.open("rb") as opened:  # T5X's index has the same name
+    return _PLACEHOLDER.encode() in opened.read(_HEAD_BYTES)
+
+
+def _names(folder: epath.Path) -> tuple[list[str], dict[str, Leaf]]:
+  """Paths of the arrays in the store, and the arrays that are in the index itself."""
+  if (folder / _TREE).is_file():
+    return _of_metadata(folder), {}
+  if not (folder / _AGGREGATE).is_file():
+    raise unreadable(folder, f"its index {_TREE} is not there")
+  tree = msgpack_trees.decode((folder / _AGGREGATE).read_bytes(), folder)
+  found = msgpack_trees.leaves(tree, folder, _placeholder)
+  names = [path for path, leaf in found.items() if leaf is _IN_STORE]
+  return names, {path: leaf for path, leaf in found.items() if leaf is not _IN_STORE}
+
+
+def _placeholder(path: str, node: Any) -> Leaf | None:
+  del path  # the name behind the placeholder is the path with dots
+  found = isinstance(node, str) and node.startswith(_PLACEHOLDER)
+  return _IN_STORE if found else None
+
+
+def _of_metadata(folder: epath.Path) -> list[str]:
+  try:
+    rows = json.loads((folder / _TREE).read_bytes())["tree_metadata"].values()
+    return [
+      "/".join(str(part["key"]) for part in row["key_metadata"])
+      for row in rows
+      if row["value_metadata"]["value_type"] not in _NO_ARRAY
+    ]
+  except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    raise unreadable(folder, f"its {_TREE} is damaged ({first_line(error)})") from error
+
+
+def _leaf(folder: epath.Path, total: Any, name: str) -> Leaf:
+  """The leaf of one variable; `total` gives the bytes of the OCDBT store it is in."""
+  dotted = name.replace("/", ".")
+  try:
+    location = zarr_arrays.location(folder, dotted)
+    if total is not None:
+      base = zarr_arrays.store(folder)
+      location = {"driver": "ocdbt", "base": base, "path": f"{dotted}/"}
+    found = zarr_arrays.metadata(location)
+  except (ValueError, OSError, RuntimeError, RecursionError) as error:
+    raise unreadable(folder, f"{name} ({first_line(error)})") from error
+  below = total or (lambda: zarr_arrays.bytes_below(folder / dotted))
+  return zarr_arrays.Zarr(found.shape, found.dtype, location, folder, name, below)
+
+
+def _as_train_state(found: dict[str, Leaf]) -> dict[str, Leaf]:
+  """T5X's names, whatever the train state was called."""
+  found = {name.removeprefix("_optimizer/"): leaf for name, leaf in found.items()}
+  if _has(found, "target/"):
+    return found
+  if _has(found, "params/"):
+    return {_renamed(name, "params/"): leaf for name, leaf in found.items()}
+  return {f"target/{name}": leaf for name, leaf in found.items()}
+
+
+def _has(names: Iterable[str], prefix: str) -> bool:
+  return any(name.startswith(prefix) for name in names)
+
+
+def _renamed(name: str, prefix: str) -> str:
+  return f"target/{name.removeprefix(prefix)}" if name.startswith(prefix) else name

@@ -1,0 +1,92 @@
+"""Adapter folders of Hugging Face peft: PROMPT_TUNING for SEQ_2_SEQ_LM.
+
+  adapter_config.json
+  adapter_model.safetensors   "prompt_embeddings" [num_virtual_tokens * submodules, d_model]
+
+peft puts the first num_virtual_tokens rows in front of the encoder's input, as the paper
+does; where it allocates rows for the decoder too (its default), it never uses them.
+"""
+
+import json
+from typing import Any
+
+from etils import epath
+
+from prompt_tuning import files
+from prompt_tuning.checkpoints import prompt_files, safetensors_files
+from prompt_tuning.checkpoints.checkpoint import first_line, unreadable
+from prompt_tuning.checkpoints.leaves import Inline
+from prompt_tuning.checkpoints.prompt_files import PromptFile
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+_PICKLE = "adapter_model.bin"
+_TENSOR = "prompt_embeddings"
+_KIND = {"peft_type": "PROMPT_TUNING", "task_type": "SEQ_2_SEQ_LM"}
+
+
+def find(path: epath.Path) -> epath.Path | None:
+  """The adapter folder that a path means: itself, or that of its file of weights."""
+  if path.is_file() and path.name == WEIGHTS:
+    path = path.parent
+  return path if (path / CONFIG).is_file() else None
+
+
+def read(folder: epath.Path) -> PromptFile:
+  """Reads an adapter.
+
+  Raises:
+    InputError: It is damaged, pickled, or of another method or task.
+  """
+  try:
+    config = json.loads((folder / CONFIG).read_bytes())
+    found = {name: config.get(name) for name in _KIND}
+    tokens = config["num_virtual_tokens"]
+  except (ValueError, KeyError, AttributeError, OSError, RecursionError) as error:
+    raise unreadable(folder, f"its {CONFIG} is damaged ({first_line(error)})") from error
+  if found != _KIND:
+    raise unreadable(folder, f"it is an adapter of {found}, expected {_KIND}")
+  if not (folder / WEIGHTS).is_file() and (folder / _PICKLE).is_file():
+    raise unreadable(
+      folder,
+      "its weights are pickled, which can run code and is never read; save it once with "
+      "peft's save_pretrained, which writes adapter_model.safetensors",
+    )
+  opened = safetensors_files.read(folder / WEIGHTS)
+  leaf = opened.leaves.get(_TENSOR)
+  if leaf is None or type(tokens) is not int or not 0 < tokens <= leaf.shape[0]:
+    shapes = {name: list(leaf.shape) for name, leaf in opened.leaves.items()}
+    raise unreadable(folder, f"it has {shapes} for {tokens} virtual tokens")
+  array = prompt_files.checked(leaf.read()[:tokens], folder)
+  metadata = prompt_files.metadata_from(opened.metadata)
+  base = config.get("base_model_name_or_path")
+  return PromptFile(array, {"base_model": base, **metadata}, folder, "PEFT adapter")
+
+
+def save(folder: epath.Path, prompt: PromptFile, base_model: str | None = None) -> None:
+  """Writes an adapter folder, whole or not at all.
+
+  Args:
+    folder: A new folder.
+    prompt: One prompt; what is known of it travels in the file of weights.
+    base_model: Name or folder of the Hugging Face model it belongs to.
+
+  Raises:
+    InputError: The folder exists.
+  """
+  array = prompt_files.single(prompt)
+  config: dict[str, Any] = {
+    **_KIND,
+    "base_model_name_or_path": base_model or prompt.metadata.get("base_model"),
+    "inference_mode": True,
+    "num_attention_heads": None,
+    "num_layers": None,
+    "num_transformer_submodules": 1,
+    "num_virtual_tokens": array.shape[0],
+    "prompt_tuning_init": "RANDOM",
+    "token_dim": array.shape[1],
+  }
+  metadata = {"format": "pt", **prompt_files.metadata_text(prompt.metadata)}
+  with files.new_folder(folder) as place:
+    (place / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    safetensors_files.write(place / WEIGHTS, {_TENSOR: Inline(array)}, metadata)
