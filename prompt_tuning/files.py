@@ -59,6 +59,14 @@ def write_atomically(target: epath.Path, content: bytes) -> None:
   _sync_folder(target.parent)
 
 
+def taken(target: os.PathLike) -> checks.InputError:
+  """The error for a name that is to be written and exists."""
+  return checks.InputError(
+    f"{target} exists, expected a new name, since nothing is overwritten; choose another "
+    "or remove it"
+  )
+
+
 @contextlib.contextmanager
 def new_folder(target: epath.Path) -> Iterator[epath.Path]:
   """A folder to fill, which appears under its name when all of it is there.
@@ -67,10 +75,7 @@ def new_folder(target: epath.Path) -> Iterator[epath.Path]:
     InputError: The name is taken.
   """
   if target.exists():
-    raise checks.InputError(
-      f"{target} exists, expected a new name, since nothing is overwritten; choose another "
-      "or remove it"
-    )
+    raise taken(target)
   temporary = target.parent / f"{target.name}.tmp-{os.getpid()}"
   temporary.mkdir(parents=True)
   try:
@@ -114,6 +119,14 @@ def output_folder(name: str, macro: str) -> epath.Path:
       f"folder that may be created or filled; set {macro} to another folder"
     ) from error
   return folder
+
+
+def write_numpy(target: epath.Path, array: np.ndarray) -> None:
+  """Writes the bytes of np.save, without pickled objects; makes the folder."""
+  sink = io.BytesIO()
+  np.save(sink, array, allow_pickle=False)
+  target.parent.mkdir(parents=True, exist_ok=True)
+  write_atomically(target, sink.getvalue())
 
 
 def parse_numpy(content: bytes) -> np.ndarray:

@@ -7,6 +7,7 @@ layer of a stack, or another reading of the bits. Each difference is one small w
   Layer(leaf, n)[i, j]        leaf[i, n, j]          a scanned stack of layers
   Bits(leaf)                  uint16 -> bfloat16     T5X before 2021
   Scaled(leaf, factor)        leaf * factor          logits that divide by sqrt(d_model)
+  Cast(leaf, dtype)           leaf in another dtype
 """
 
 import dataclasses
@@ -140,6 +141,23 @@ class Scaled:
   def read(self, index: Index | None = None) -> np.ndarray:
     """See `Leaf`."""
     return self.leaf.read(index).astype(np.float32) * np.float32(self.factor)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cast:
+  """An array in another dtype."""
+
+  leaf: Leaf
+  dtype: np.dtype
+
+  @property
+  def shape(self) -> Shape:
+    """See `Leaf`."""
+    return self.leaf.shape
+
+  def read(self, index: Index | None = None) -> np.ndarray:
+    """See `Leaf`."""
+    return self.leaf.read(index).astype(self.dtype)
 
 
 def whole(shape: Shape) -> Index:

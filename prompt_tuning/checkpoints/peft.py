@@ -59,8 +59,9 @@ def read(folder: epath.Path) -> PromptFile:
     raise unreadable(folder, f"it has {shapes} for {tokens} virtual tokens")
   array = prompt_files.checked(leaf.read()[:tokens], folder)
   metadata = prompt_files.metadata_from(opened.metadata)
+  metadata.pop("format", None)  # the framework that wrote it
   base = config.get("base_model_name_or_path")
-  return PromptFile(array, {"base_model": base, **metadata}, folder, "PEFT adapter")
+  return PromptFile(array, {**metadata, "base_model": base}, folder, "PEFT adapter")
 
 
 def save(folder: epath.Path, prompt: PromptFile, base_model: str | None = None) -> None:

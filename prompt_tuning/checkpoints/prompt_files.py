@@ -5,7 +5,6 @@ MODEL_DIR/numpy_checkpoints/checkpoint_<step>/encoder.prompt.prompt.prompt   np.
 """
 
 import dataclasses
-import io
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -43,26 +42,37 @@ class PromptFile:
 
 
 def save_prompt(
-  path: str, prompt: ArrayLike, metadata: Mapping[str, Any] | None = None
+  path: str,
+  prompt: ArrayLike,
+  metadata: Mapping[str, Any] | None = None,
+  dtype: str = "float32",
 ) -> None:
   """Writes a prompt: safetensors where the name ends so, numpy bytes otherwise.
 
-  Length and width of the prompt are added to the metadata; numpy files have none.
+  Args:
+    path: The file.
+    prompt: [prompt_len, d_model] or [num_prompts, prompt_len, d_model].
+    metadata: JSON values; length and width of the prompt are added. Numpy has none.
+    dtype: Stored dtype, one that safetensors or numpy has.
+
+  Raises:
+    InputError: numpy has no such dtype.
   """
   target = files.path(path)
+  array = np.asarray(prompt).astype(np.dtype(dtype))
+  if target.suffix != safetensors_files.SUFFIX:
+    if array.dtype.kind == "V":
+      raise checks.InputError(
+        f"numpy files have no {dtype}, expected float32 or float16; "
+        "name a .safetensors file"
+      )
+    files.write_numpy(target, array)
+    return
+  prompt_length, d_model = array.shape[-2:]
+  known = {**(metadata or {}), "prompt_length": prompt_length, "d_model": d_model}
+  parts = safetensors_files.encoded({_TENSOR: Inline(array)}, metadata_text(known))
   target.parent.mkdir(parents=True, exist_ok=True)
-  array = np.asarray(prompt, np.float32)
-  if target.suffix == safetensors_files.SUFFIX:
-    prompt_length, d_model = array.shape[-2:]
-    text = metadata_text(
-      {**(metadata or {}), "prompt_length": prompt_length, "d_model": d_model}
-    )
-    content = b"".join(safetensors_files.encoded({_TENSOR: Inline(array)}, text))
-  else:
-    sink = io.BytesIO()
-    np.save(sink, array, allow_pickle=False)
-    content = sink.getvalue()
-  files.write_atomically(target, content)
+  files.write_atomically(target, b"".join(parts))
 
 
 def find(path: epath.Path) -> epath.Path | None:

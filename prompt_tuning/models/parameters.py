@@ -14,8 +14,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from prompt_tuning import checks
 from prompt_tuning.types import Array, FlatParams, Frozen, Initializer, Shape
 
+REMEDY = "choose the model config that the checkpoint was made with"
 Source = Callable[[str, Shape, Initializer], Any]
 
 
@@ -70,6 +72,8 @@ def taken_from(params: FlatParams, otherwise: Source | None = None) -> Source:
   def take(path: str, shape: Shape, init: Initializer) -> Array:
     if otherwise is not None and path not in params:
       return otherwise(path, shape, init)
-    return jnp.asarray(params[path])
+    array = jnp.asarray(params[path])
+    checks.shape(path, array.shape, shape, REMEDY)
+    return array
 
   return take

@@ -46,6 +46,22 @@ class PromptedT5(nnx.Module):
     self.bank = bank
     self._combine = combine
 
+  def embed(self, encoder_input_tokens: Array, prompt_ids: Array | None = None) -> Array:
+    """What the encoder reads: prompt and embedded tokens, as servers take them too.
+
+    Args:
+      encoder_input_tokens: [batch, input_len] int32.
+      prompt_ids: [batch] int32, the prompt of each row; None for the only one.
+
+    Returns:
+      [batch, prompt_len + input_len, d_model] in the activation dtype.
+    """
+    embeddings = self.model.embed(encoder_input_tokens)
+    if self.bank is None:
+      return embeddings
+    prompt = self.bank.rows(prompt_ids, embeddings.shape[0])
+    return self._combine(prompt, embeddings, encoder_input_tokens)
+
   def encode(
     self,
     encoder_input_tokens: Array,
@@ -65,18 +81,14 @@ class PromptedT5(nnx.Module):
       Encoder output [batch, prompt_len + input_len, d_model], zero at padding, and
       which of its positions are real, [batch, prompt_len + input_len] bool.
     """
-    embeddings = self.model.embed(encoder_input_tokens)
+    if self.bank is not None and segment_ids is not None:
+      raise checks.InputError(
+        "the rows are packed, expected one example per row in front of which the prompt "
+        "can go; set pack=False"
+      )
+    embeddings = self.embed(encoder_input_tokens, prompt_ids)
     valid = encoder_input_tokens > 0
-    prompt_len = 0
-    if self.bank is not None:
-      if segment_ids is not None:
-        raise checks.InputError(
-          "the rows are packed, expected one example per row in front of which the prompt "
-          "can go; set pack=False"
-        )
-      prompt_len = self.bank.prompt_len
-      prompt = self.bank.rows(prompt_ids, embeddings.shape[0])
-      embeddings = self._combine(prompt, embeddings, encoder_input_tokens)
+    prompt_len = 0 if self.bank is None else self.bank.prompt_len
     mask = encoder_mask(valid, prompt_len)
     if segment_ids is not None:
       mask = mask & same_segment(segment_ids, segment_ids)

@@ -77,7 +77,7 @@ class Adafactor:
     """
 
     def init(params: PyTree) -> AdafactorState:
-      slots = jax.tree.map(lambda p: self._init_slots(p.shape), params)
+      slots = jax.tree.map(lambda p: self.zero_slots(p.shape), params)
       return AdafactorState(jnp.asarray(first_step, jnp.int32), slots)
 
     def update(
@@ -110,7 +110,8 @@ class Adafactor:
     row, col = (int(axis) for axis in np.argsort(shape, kind="stable"))
     return (row, col) if shape[row] >= self.min_dim_size_to_factor else None
 
-  def _init_slots(self, shape: Shape) -> Slots:
+  def zero_slots(self, shape: Shape) -> Slots:
+    """The slots of a parameter of `shape` before the first update."""
     zeros = jnp.zeros
     momentum = zeros(shape if self.beta1 is not None else _EMPTY)
     axes = self._factored_axes(shape)

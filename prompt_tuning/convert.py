@@ -1,0 +1,171 @@
+"""From any format to any that can hold it; what a target cannot hold is named.
+
+Models become T5X or Hugging Face, prompts become PEFT, numpy or safetensors.
+"""
+
+import dataclasses
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from prompt_tuning import checks, files, formats
+from prompt_tuning.checkpoints import huggingface, peft, prompt_files, t5x
+from prompt_tuning.checkpoints.checkpoint import Checkpoint
+from prompt_tuning.checkpoints.leaves import Cast, Inline, Leaf
+from prompt_tuning.models.config import T5Config
+from prompt_tuning.prompts import bank
+from prompt_tuning.training.adafactor import Adafactor
+
+MODELS, PROMPTS = ("t5x", "hf"), ("peft", "npy", "safetensors")
+FORMATS = (*MODELS, *PROMPTS)
+DTYPES = ("float32", "bfloat16", "float16")
+_STEP = re.compile(r"checkpoint_(\d+)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+  """What a conversion may be told.
+
+  Attributes:
+    base: The model that a prompt belongs to: to `t5x` its checkpoint, which the prompt is
+      put into; to `peft` the name that the adapter gives for it.
+    dtype: Stored dtype, one of `DTYPES`; None keeps each array's own.
+    step: Training step of a T5X checkpoint; None keeps the source's.
+  """
+
+  base: str | None = None
+  dtype: str | None = None
+  step: int | None = None
+
+
+def convert(source: str, target: str, to: str, options: Options = Options()) -> str:
+  """Writes what `source` holds as `target`.
+
+  Args:
+    source: A checkpoint or prompt of any format.
+    target: A new folder or file.
+    to: One of `FORMATS`.
+    options: See `Options`.
+
+  Returns:
+    The path that was written.
+
+  Raises:
+    InputError: The source cannot be read, or the target format cannot hold it.
+  """
+  checks.choice("format", to, FORMATS)
+  if options.dtype is not None:
+    checks.choice("dtype", options.dtype, DTYPES)
+  place = files.path(target)
+  if to in PROMPTS:
+    return _prompt(formats.read_prompt(source), place, to, options)
+  found = formats.open_any(source)
+  if isinstance(found, prompt_files.PromptFile):
+    found = _with_base(found, to, options)
+  if to == "hf":
+    return _huggingface(found, place, options)
+  return _t5x(found, place, options)
+
+
+def config_of(checkpoint: Checkpoint) -> T5Config:
+  """The config of a checkpoint's model.
+
+  Raises:
+    InputError: It is not a T5.
+  """
+  return T5Config.of_shapes(checkpoint.shapes, **checkpoint.facts)
+
+
+def _t5x(found: Checkpoint, place: epath.Path, options: Options) -> str:
+  """Writes `place`, if it is called checkpoint_<step>, or a step folder in it."""
+  named = _STEP.fullmatch(place.name)
+  step = found.step if options.step is None else options.step
+  if named:
+    place, step = place.parent, int(named[1])
+  final = place / f"checkpoint_{step}"
+  if final.exists():
+    raise files.taken(final)
+  params = _Values(_cast(found.leaves, options.dtype))
+  slots = {
+    f"{name}/{slot}": np.asarray(value)
+    for name, leaf in found.leaves.items()
+    for slot, value in Adafactor().zero_slots(leaf.shape)._asdict().items()
+  }
+  return str(t5x.save(place, params, step, None, slots))
+
+
+def _huggingface(found: Checkpoint, place: epath.Path, options: Options) -> str:
+  leaves = dict(found.leaves)
+  if leaves.pop(bank.PATH, None) is not None:
+    print(
+      f"the prompt in {found.path} is left out, since a Hugging Face model has none; "
+      "`--to peft` writes it",
+      file=sys.stderr,
+    )
+  config = dataclasses.asdict(config_of(found))
+  huggingface.save(place, _cast(leaves, options.dtype), config)
+  return str(place)
+
+
+def _prompt(
+  found: prompt_files.PromptFile, place: epath.Path, to: str, options: Options
+) -> str:
+  if place.exists():
+    raise files.taken(place)
+  if to == "peft":
+    peft.save(place, found, options.base)
+    return str(place)
+  suffix = f".{to}"
+  if place.suffix != suffix:
+    raise checks.InputError(
+      f"the target is {place.name!r}, expected a name that ends in {suffix}; rename it"
+    )
+  dtype = options.dtype or "float32"
+  prompt_files.save_prompt(str(place), found.prompt, found.metadata, dtype)
+  return str(place)
+
+
+def _with_base(found: prompt_files.PromptFile, to: str, options: Options) -> Checkpoint:
+  """A model checkpoint with the prompt inside, as the original keeps it."""
+  if to == "hf" or options.base is None:
+    raise checks.InputError(
+      f"{found.path} holds a prompt and no model, expected a model for {to!r}; write a "
+      "prompt with --to peft, npy or safetensors, or into its model with "
+      "--to t5x --base CHECKPOINT"
+    )
+  base = formats.load(options.base)
+  array = prompt_files.single(found)
+  checks.shape(
+    f"the prompt {found.path}",
+    array.shape,
+    (array.shape[0], config_of(base).d_model),
+    "choose the --base it was trained for",
+  )
+  leaves = {**base.leaves, bank.PATH: Inline(array)}
+  return Checkpoint(base.path, base.format, leaves, step=base.step, facts=base.facts)
+
+
+def _cast(leaves: Mapping[str, Leaf], dtype: str | None) -> dict[str, Leaf]:
+  if dtype is None:
+    return dict(leaves)
+  return {name: Cast(leaf, np.dtype(dtype)) for name, leaf in leaves.items()}
+
+
+class _Values(Mapping[str, Any]):
+  """{path: array} of leaves, each read when it is asked for."""
+
+  def __init__(self, leaves: Mapping[str, Leaf]):
+    self._leaves = leaves
+
+  def __getitem__(self, name: str) -> np.ndarray:
+    return self._leaves[name].read()
+
+  def __iter__(self):
+    return iter(self._leaves)
+
+  def __len__(self) -> int:
+    return len(self._leaves)
