@@ -14,7 +14,7 @@ demo: $(VENV)/installed
 	$(BIN)/prompt-tuning train --gin_file=experiments/movie_reviews.gin \
 	  --gin.MODEL_DIR="'$(DEMO_DIR)'"
 
-test: $(VENV)/installed
+test: $(VENV)/installed $(VENV)/clients
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/installed
@@ -26,6 +26,12 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  -c constraints.txt -e '.[demo,dev]'
+	touch $@
+
+# The programs that read what this one writes; tests run them.
+$(VENV)/clients: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  -c constraints.txt -e '.[hf]'
 	touch $@
 
 clean:
