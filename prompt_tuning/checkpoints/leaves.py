@@ -34,8 +34,12 @@ class Leaf(Protocol):
   def dtype(self) -> np.dtype:
     """Of the values that `read` returns, known without reading."""
 
-  def read(self, index: Index | None = None) -> np.ndarray:
-    """The values, or those of a box; only the bytes that it needs where possible.
+  def read(self, index: Index | None = None, dtype: np.dtype | None = None) -> np.ndarray:
+    """The values; only the bytes that are needed, where the format lets it.
+
+    Args:
+      index: A box; None is all of it.
+      dtype: Cast on the way; None is the leaf's own.
 
     Raises:
       InputError: They are damaged or not there.
@@ -58,9 +62,9 @@ class Inline:
     """See `Leaf`."""
     return self.array.dtype
 
-  def read(self, index: Index | None = None) -> np.ndarray:
+  def read(self, index: Index | None = None, dtype: np.dtype | None = None) -> np.ndarray:
     """See `Leaf`."""
-    return self.array if index is None else self.array[index]
+    return cast(self.array if index is None else self.array[index], dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +83,9 @@ class Transposed:
     """See `Leaf`."""
     return self.leaf.dtype
 
-  def read(self, index: Index | None = None) -> np.ndarray:
+  def read(self, index: Index | None = None, dtype: np.dtype | None = None) -> np.ndarray:
     """See `Leaf`."""
-    return self.leaf.read(None if index is None else index[::-1]).T
+    return self.leaf.read(None if index is None else index[::-1], dtype).T
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,11 +105,11 @@ class Layer:
     """See `Leaf`."""
     return self.leaf.dtype
 
-  def read(self, index: Index | None = None) -> np.ndarray:
+  def read(self, index: Index | None = None, dtype: np.dtype | None = None) -> np.ndarray:
     """See `Leaf`."""
     first, *rest = whole(self.shape) if index is None else index
     here = slice(self.number, self.number + 1)
-    return self.leaf.read((first, here, *rest))[:, 0]
+    return self.leaf.read((first, here, *rest), dtype)[:, 0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,9 +124,9 @@ class Bits:
     """See `Leaf`."""
     return self.leaf.shape
 
-  def read(self, index: Index | None = None) -> np.ndarray:
+  def read(self, index: Index | None = None, dtype: np.dtype | None = None) -> np.ndarray:
     """See `Leaf`."""
-    return self.leaf.read(index).view(self.dtype)
+    return cast(self.leaf.read(index).view(self.dtype), dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,9 +142,9 @@ class Scaled:
     """See `Leaf`."""
     return self.leaf.shape
 
-  def read(self, index: Index | None = None) -> np.ndarray:
+  def read(self, index: Index | None = None, dtype: np.dtype | None = None) -> np.ndarray:
     """See `Leaf`."""
-    return self.leaf.read(index).astype(np.float32) * np.float32(self.factor)
+    return cast(self.leaf.read(index, self.dtype) * np.float32(self.factor), dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,9 +159,14 @@ class Cast:
     """See `Leaf`."""
     return self.leaf.shape
 
-  def read(self, index: Index | None = None) -> np.ndarray:
+  def read(self, index: Index | None = None, dtype: np.dtype | None = None) -> np.ndarray:
     """See `Leaf`."""
-    return self.leaf.read(index).astype(self.dtype)
+    return self.leaf.read(index, dtype or self.dtype)
+
+
+def cast(array: np.ndarray, dtype: np.dtype | None) -> np.ndarray:
+  """The array in a dtype; itself where there is nothing to do."""
+  return array if dtype is None else array.astype(dtype, copy=False)
 
 
 def whole(shape: Shape) -> Index:

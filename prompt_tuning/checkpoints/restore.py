@@ -7,6 +7,7 @@ holds what the devices hold plus about one array.
 
 import concurrent.futures
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning import checks
+from prompt_tuning import checks, files
 from prompt_tuning.checkpoints import leaves
 from prompt_tuning.checkpoints.checkpoint import Checkpoint
-from prompt_tuning.checkpoints.leaves import Leaf
+from prompt_tuning.checkpoints.leaves import Index, Leaf
 from prompt_tuning.progress import Progress
 from prompt_tuning.types import Array, Shape
 
@@ -28,7 +29,7 @@ _REMEDY = (
   "choose the model config that the checkpoint was made with, or name what may be "
   "drawn at random in utils.RestoreCheckpointConfig.initialise"
 )
-_READERS = 16  # threads; most of the time they wait for files
+_LOCAL_READERS, _REMOTE_READERS = 2, 16  # threads; remote ones mostly wait
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,8 @@ def restore(
     name: _Parts(checkpoint.leaves[name], sharding(name) if sharding else one, dtype)
     for name in names
   }
-  return _read(parts)
+  readers = _REMOTE_READERS if files.is_remote(checkpoint.path) else _LOCAL_READERS
+  return _read(parts, readers)
 
 
 class _Parts:
@@ -111,22 +113,45 @@ class _Parts:
     self.nbytes = leaves.nbytes(leaf)
 
   def read(self) -> Array:
-    """The array on its devices; a box that several hold is read once."""
-    read: dict[Any, np.ndarray] = {}
-    shards = []
-    for device, box in self._boxes.items():
-      key = tuple((part.start, part.stop) for part in box)
-      if key not in read:
-        read[key] = np.asarray(self._leaf.read(box)).astype(self._dtype, copy=False)
-      shards.append(jax.device_put(read[key], device))
+    """The array on its devices; no byte is read twice."""
+    blocks = self._blocks()
+    shards = [
+      jax.device_put(blocks[_bounds(box)], device) for device, box in self._boxes.items()
+    ]
     shape = tuple(self._leaf.shape)
     return jax.make_array_from_single_device_arrays(shape, self._sharding, shards)
 
+  def _blocks(self) -> dict[Any, np.ndarray]:
+    """{bounds: values} of every box; boxes that tile a larger one are read with it."""
+    boxes = {_bounds(box): box for box in self._boxes.values()}
+    around = tuple(
+      slice(min(p.start for p in parts), max(p.stop for p in parts))
+      for parts in zip(*boxes.values(), strict=True)
+    )
+    if sum(map(_volume, boxes.values())) != _volume(around):
+      return {key: self._leaf.read(box, self._dtype) for key, box in boxes.items()}
+    values = self._leaf.read(around, self._dtype)
+    return {key: values[_within(box, around)] for key, box in boxes.items()}
 
-def _read(parts: Mapping[str, _Parts]) -> dict[str, Array]:
+
+def _bounds(box: Index) -> tuple[tuple[int, int], ...]:
+  return tuple((part.start, part.stop) for part in box)
+
+
+def _volume(box: Index) -> int:
+  return math.prod(part.stop - part.start for part in box)
+
+
+def _within(box: Index, around: Index) -> Index:
+  """The box, counted from the corner of the one around it."""
+  pairs = zip(box, around, strict=True)
+  return tuple(slice(p.start - q.start, p.stop - q.start) for p, q in pairs)
+
+
+def _read(parts: Mapping[str, _Parts], readers: int) -> dict[str, Array]:
   found: dict[str, Array] = {}
   bar = Progress("restore", len(parts))
-  with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
+  with concurrent.futures.ThreadPoolExecutor(readers) as pool:
     for group in _groups(parts):
       arrays = pool.map(lambda name: parts[name].read(), group)
       found |= dict(zip(group, jax.block_until_ready(list(arrays)), strict=True))

@@ -73,14 +73,14 @@ class Tensor:
   name: str
   offset: int
 
-  def read(self, index: Index | None = None) -> np.ndarray:
+  def read(self, index: Index | None = None, dtype: np.dtype | None = None) -> np.ndarray:
     """See `Leaf`; reads the rows of the first axis that the box touches."""
     if not self.shape:
-      return self._rows(0, 1, ())
+      return leaves.cast(self._rows(0, 1, ()), dtype)
     box = leaves.bounded(index or leaves.whole(self.shape), self.shape)
     first, *rest = box
     rows = self._rows(first.start, max(first.stop - first.start, 0), self.shape[1:])
-    return rows[(slice(None), *rest)]
+    return leaves.cast(rows[(slice(None), *rest)], dtype)
 
   def _rows(self, start: int, count: int, row: Shape) -> np.ndarray:
     shape = (count, *row) if self.shape else ()

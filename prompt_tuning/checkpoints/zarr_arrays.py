@@ -78,7 +78,7 @@ class Zarr:
   name: str
   stored: Callable[[], int | None]
 
-  def read(self, index: Index | None = None) -> np.ndarray:
+  def read(self, index: Index | None = None, dtype: np.dtype | None = None) -> np.ndarray:
     """See `Leaf`; damage names the checkpoint and the variable."""
     try:
       found = metadata(self.location)
@@ -86,6 +86,8 @@ class Zarr:
       # A chunk that is not there is damage; tensorstore would fill in zeros.
       spec = {"kvstore": self.location, "fill_missing_data_reads": False}
       store = ts.open({"driver": found.driver, **spec}, open=True).result()
+      if dtype not in (None, self.dtype):
+        store = ts.cast(store, dtype)  # chunk by chunk
       return np.asarray(store[index or ...].read().result())
     except _FAILURES as error:
       raise unreadable(self.owner, f"{self.name} ({first_line(error)})") from error

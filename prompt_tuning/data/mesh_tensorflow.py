@@ -44,10 +44,13 @@ class Variable:
   reader: Any
   name: str
 
-  def read(self, index: tuple[slice, ...] | None = None) -> np.ndarray:
-    """The values, or those of a box."""
+  def read(
+    self, index: tuple[slice, ...] | None = None, dtype: np.dtype | None = None
+  ) -> np.ndarray:
+    """See `checkpoints.leaves.Leaf`."""
     array = np.asarray(self.reader.get_tensor(self.name))
-    return array if index is None else array[index]
+    array = array if index is None else array[index]
+    return array if dtype is None else array.astype(dtype)
 
 
 @dataclasses.dataclass(frozen=True)
