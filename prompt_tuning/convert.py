@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from prompt_tuning import checks, files, formats
+from prompt_tuning import checks, files, formats, inspection
 from prompt_tuning.checkpoints import huggingface, peft, prompt_files, t5x
 from prompt_tuning.checkpoints.checkpoint import Checkpoint
 from prompt_tuning.checkpoints.leaves import Cast, Inline, Leaf
-from prompt_tuning.models.config import T5Config
 from prompt_tuning.prompts import bank
 from prompt_tuning.training.adafactor import Adafactor
 
@@ -71,15 +70,6 @@ def convert(source: str, target: str, to: str, options: Options = Options()) -> 
   return _t5x(found, place, options)
 
 
-def config_of(checkpoint: Checkpoint) -> T5Config:
-  """The config of a checkpoint's model.
-
-  Raises:
-    InputError: It is not a T5.
-  """
-  return T5Config.of_shapes(checkpoint.shapes, **checkpoint.facts)
-
-
 def _t5x(found: Checkpoint, place: epath.Path, options: Options) -> str:
   """Writes `place`, if it is called checkpoint_<step>, or a step folder in it."""
   named = _STEP.fullmatch(place.name)
@@ -106,7 +96,7 @@ def _huggingface(found: Checkpoint, place: epath.Path, options: Options) -> str:
       "`--to peft` writes it",
       file=sys.stderr,
     )
-  config = dataclasses.asdict(config_of(found))
+  config = dataclasses.asdict(inspection.config_of(found))
   huggingface.save(place, _cast(leaves, options.dtype), config)
   return str(place)
 
@@ -139,12 +129,16 @@ def _with_base(found: prompt_files.PromptFile, to: str, options: Options) -> Che
     )
   base = formats.load(options.base)
   array = prompt_files.single(found)
-  checks.shape(
-    f"the prompt {found.path}",
-    array.shape,
-    (array.shape[0], config_of(base).d_model),
-    "choose the --base it was trained for",
-  )
+  remedy = "choose the --base it was trained for"
+  width = inspection.config_of(base).d_model
+  checks.shape(f"the prompt {found.path}", array.shape, (array.shape[0], width), remedy)
+  trained_on = found.metadata.get("base_fingerprint")
+  digits = inspection.fingerprint(base) if trained_on else None
+  if trained_on != digits:
+    raise checks.InputError(
+      f"the prompt {found.path} was trained on the model {trained_on}, the base is "
+      f"{digits}; {remedy}"
+    )
   leaves = {**base.leaves, bank.PATH: Inline(array)}
   return Checkpoint(base.path, base.format, leaves, step=base.step, facts=base.facts)
 

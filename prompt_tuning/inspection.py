@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from prompt_tuning import checks, convert, files, formats, trees
+from prompt_tuning import checks, files, formats, trees
 from prompt_tuning.checkpoints import leaves
 from prompt_tuning.checkpoints.checkpoint import Checkpoint
 from prompt_tuning.checkpoints.leaves import Index, Inline, Leaf
 from prompt_tuning.checkpoints.prompt_files import PromptFile
+from prompt_tuning.models.config import T5Config
 from prompt_tuning.progress import Progress
 from prompt_tuning.types import Shape
 
@@ -82,6 +83,15 @@ def extract(path: str, variable: str, target: str) -> Shape:
   return array.shape
 
 
+def config_of(found: Checkpoint) -> T5Config:
+  """The config of the model in a checkpoint.
+
+  Raises:
+    InputError: It is not a T5.
+  """
+  return T5Config.of_shapes(found.shapes, **found.facts)
+
+
 def _model_rows(found: Checkpoint) -> dict[str, Any]:
   count = sum(math.prod(shape) for shape in found.shapes.values())
   size = _bytes(found.nbytes)
@@ -122,7 +132,7 @@ def fingerprint(found: Checkpoint) -> str:
 
 def _model(found: Checkpoint) -> str:
   try:
-    config = convert.config_of(found)
+    config = config_of(found)
   except checks.InputError:
     return "not an encoder-decoder T5"
   kind = "T5 1.0" if config.tied_logits else "T5 1.1"

@@ -22,6 +22,8 @@ class T5Config:
     num_decoder_layers: Layers of the decoder.
     relative_buckets: Buckets of the relative position bias.
     relative_max_distance: Distance in tokens from which all share the last bucket.
+    relative_per_layer: Whether each layer has its own position table, as scanned T5X
+      models do, instead of one per tower.
     mlp_activations: ("gelu", "linear") is T5 1.1's gated MLP, ("relu",) T5 1.0's.
     tied_logits: Logits from the embedding table (T5 1.0) or from their own matrix.
     dropout_rate: Probability in [0, 1), used only where a dropout key is given.
@@ -37,6 +39,7 @@ class T5Config:
   num_decoder_layers: int
   relative_buckets: int = 32
   relative_max_distance: int = 128
+  relative_per_layer: bool = False
   mlp_activations: tuple[str, ...] = ("gelu", "linear")
   tied_logits: bool = False
   dropout_rate: float = 0.0
@@ -72,7 +75,9 @@ class T5Config:
     """
     try:
       vocab_size, d_model = shapes["token_embedder/embedding"]
-      num_heads, relative_buckets = shapes["encoder/relpos_bias/rel_embedding"]
+      per_layer = "encoder/relpos_bias/rel_embedding" not in shapes
+      layer = "layers_0/" if per_layer else ""
+      num_heads, buckets = shapes[f"encoder/{layer}relpos_bias/rel_embedding"]
       joined = shapes["encoder/layers_0/attention/query/kernel"][1]
       d_ff = shapes["encoder/layers_0/mlp/wo/kernel"][0]
     except (KeyError, ValueError, IndexError) as error:
@@ -89,7 +94,8 @@ class T5Config:
       "d_ff": d_ff,
       "num_encoder_layers": _depth(shapes, "encoder"),
       "num_decoder_layers": _depth(shapes, "decoder"),
-      "relative_buckets": relative_buckets,
+      "relative_buckets": buckets,
+      "relative_per_layer": per_layer,
       "mlp_activations": ("gelu", "linear") if gated else ("relu",),
       "tied_logits": "decoder/logits_dense/kernel" not in shapes,
     }

@@ -8,6 +8,7 @@ Numerics are T5X's (Raffel et al. 2020, and the 1.1 variant of Shazeer 2020): pr
 residual layers, no biases, one relative position table per tower, float32 logits.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -42,6 +43,8 @@ class EncoderLayer(nnx.Module):
     self.attention = Attention(config, params.at("attention"))
     self.pre_mlp_layer_norm = RMSNorm(params.at("pre_mlp_layer_norm"), config.d_model)
     self.mlp = MLP(config, params.at("mlp"))
+    if config.relative_per_layer:
+      self.relpos_bias = RelativeBias(config, params.at("relpos_bias"), True)
 
   def __call__(self, x: Array, bias: Array, dropout: Dropout) -> Array:
     """[batch, length, d_model] -> the same; `bias` holds positions and mask."""
@@ -52,23 +55,34 @@ class EncoderLayer(nnx.Module):
 
 
 class Encoder(nnx.Module):
-  """A tower of encoder layers with one position table and a final norm."""
+  """A tower of encoder layers with a final norm."""
 
   def __init__(self, config: T5Config, params: Parameters):
     self._num_layers = config.num_encoder_layers
-    self.relpos_bias = RelativeBias(config, params.at("relpos_bias"), True)
+    if not config.relative_per_layer:
+      self.relpos_bias = RelativeBias(config, params.at("relpos_bias"), True)
     for i in range(self._num_layers):
       setattr(self, f"layers_{i}", EncoderLayer(config, params.at(f"layers_{i}")))
     self.encoder_norm = RMSNorm(params.at("encoder_norm"), config.d_model)
 
   def __call__(self, x: Array, mask: Array, dropout: Dropout) -> Array:
     """[batch, length, d_model] -> the same, after the final norm."""
-    length = x.shape[1]
-    bias = self.relpos_bias(length, length, x.dtype) + mask_bias(mask, x.dtype)
+    layers = [getattr(self, f"layers_{i}") for i in range(self._num_layers)]
+    positions = _positions(self, layers, x.shape[1], x.dtype)
+    masked = mask_bias(mask, x.dtype)
     x = dropout(x)
-    for i in range(self._num_layers):
-      x = getattr(self, f"layers_{i}")(x, bias, dropout)
+    for layer, bias in zip(layers, positions, strict=True):
+      x = layer(x, bias + masked, dropout)
     return dropout(self.encoder_norm(x))
+
+
+def _positions(
+  tower: Any, layers: Sequence[Any], length: int, dtype: jnp.dtype
+) -> list[Array]:
+  """The position bias [1, num_heads, length, length] of each layer of a tower."""
+  if hasattr(tower, "relpos_bias"):
+    return [tower.relpos_bias(length, length, dtype)] * len(layers)
+  return [layer.relpos_bias(length, length, dtype) for layer in layers]
 
 
 class DecoderLayer(nnx.Module):
@@ -87,6 +101,8 @@ class DecoderLayer(nnx.Module):
     )
     self.pre_mlp_layer_norm = RMSNorm(params.at("pre_mlp_layer_norm"), config.d_model)
     self.mlp = MLP(config, params.at("mlp"))
+    if config.relative_per_layer:
+      self.relpos_bias = RelativeBias(config, params.at("relpos_bias"), False)
 
   def __call__(
     self,
@@ -113,11 +129,12 @@ class DecoderLayer(nnx.Module):
 
 
 class Decoder(nnx.Module):
-  """A tower of decoder layers with one position table, a final norm and logits."""
+  """A tower of decoder layers with a final norm and logits."""
 
   def __init__(self, config: T5Config, params: Parameters):
     self._num_layers = config.num_decoder_layers
-    self.relpos_bias = RelativeBias(config, params.at("relpos_bias"), False)
+    if not config.relative_per_layer:
+      self.relpos_bias = RelativeBias(config, params.at("relpos_bias"), False)
     for i in range(self._num_layers):
       setattr(self, f"layers_{i}", DecoderLayer(config, params.at(f"layers_{i}")))
     self.decoder_norm = RMSNorm(params.at("decoder_norm"), config.d_model)
@@ -128,6 +145,10 @@ class Decoder(nnx.Module):
         ("embed", "vocab"),
         fan_in_truncated,
       )
+
+  def positions(self, length: int, dtype: jnp.dtype) -> list[Array]:
+    """The position bias of each layer, [1, num_heads, length, length]."""
+    return _positions(self, self._layers(), length, dtype)
 
   def _layers(self) -> list[DecoderLayer]:
     return [getattr(self, f"layers_{i}") for i in range(self._num_layers)]
@@ -144,13 +165,14 @@ class Decoder(nnx.Module):
     x: Array,
     caches: tuple[LayerCache, ...],
     index: Array | None,
-    biases: tuple[Array, Array],
+    biases: tuple[list[Array], Array],
     dropout: Dropout,
   ) -> tuple[Array, tuple[LayerCache, ...]]:
-    """All layers and the final norm; see `DecoderLayer`."""
+    """All layers, each with its own self-attention bias, and the final norm."""
     x, updated = dropout(x), []
-    for layer, cache in zip(self._layers(), caches, strict=True):
-      x, cache = layer(x, cache, index, biases, dropout)
+    self_biases, cross_bias = biases
+    for layer, cache, bias in zip(self._layers(), caches, self_biases, strict=True):
+      x, cache = layer(x, cache, index, (bias, cross_bias), dropout)
       updated.append(cache)
     return dropout(self.decoder_norm(x)), tuple(updated)
 
@@ -233,11 +255,9 @@ class T5(nnx.Module):
       [batch, target_len, vocab] float32.
     """
     length = decoder_input_tokens.shape[1]
-    biases = (
-      self.decoder.relpos_bias(length, length, self.dtype)
-      + mask_bias(self_mask, self.dtype),
-      mask_bias(cross_mask, self.dtype),
-    )
+    masked = mask_bias(self_mask, self.dtype)
+    self_biases = [x + masked for x in self.decoder.positions(length, self.dtype)]
+    biases = (self_biases, mask_bias(cross_mask, self.dtype))
     caches = self.decoder.start(encoded, 0)
     x = self.embed(decoder_input_tokens)
     x, _ = self.decoder(x, caches, None, biases, dropout or Dropout())
@@ -269,9 +289,12 @@ class T5(nnx.Module):
     """
     max_len = cache.layers[0].keys.shape[1]
     seen = jnp.arange(max_len) <= cache.index
-    positions = self.decoder.relpos_bias(max_len, max_len, self.dtype)
-    row = jax.lax.dynamic_slice_in_dim(positions, cache.index, 1, axis=2)
-    biases = (row + mask_bias(seen[None, None, None], self.dtype), cache.cross_bias)
+    masked = mask_bias(seen[None, None, None], self.dtype)
+    rows = [
+      jax.lax.dynamic_slice_in_dim(positions, cache.index, 1, axis=2) + masked
+      for positions in self.decoder.positions(max_len, self.dtype)
+    ]
+    biases = (rows, cache.cross_bias)
     x, layers = self.decoder(
       self.embed(tokens[:, None]), cache.layers, cache.index, biases, Dropout()
     )

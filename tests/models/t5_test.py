@@ -173,3 +173,43 @@ def test_dropout_is_shared_along_the_length_and_keeps_the_mean():
   assert set(np.unique(dropped).round(5)) == {0.0, np.float32(1 / 0.75).round(5)}
   assert abs(float(dropped.mean()) - 1.0) < 0.15
   np.testing.assert_array_equal(Dropout(0.25, None)(ones), ones)
+
+
+def test_a_table_in_every_layer_is_the_shared_one_where_they_are_equal(tiny_config, batch):
+  shared = T5.random(tiny_config, jax.random.key(0))
+  params = trees.values(shared)
+  tables = {
+    path.replace("relpos_bias", f"layers_{layer}/relpos_bias"): table
+    for path, table in params.items()
+    for layer in range(2)
+    if "relpos_bias" in path
+  }
+  others = {path: value for path, value in params.items() if "relpos_bias" not in path}
+  found = {path: value.shape for path, value in (others | tables).items()}
+  config = T5Config.of_shapes(found)
+  assert config == dataclasses.replace(tiny_config, relative_per_layer=True)
+  expected = logits(shared, batch)
+  np.testing.assert_array_equal(logits(T5(config, others | tables), batch), expected)
+  name = "decoder/layers_1/relpos_bias/rel_embedding"
+  changed = T5(config, others | tables | {name: np.ones((2, 32), np.float32)})
+  assert not np.array_equal(logits(changed, batch), expected)
+
+
+def test_a_cache_gives_each_layer_its_own_positions(tiny_config, batch):
+  config = dataclasses.replace(tiny_config, relative_per_layer=True)
+  model = T5.random(config, jax.random.key(1))
+  valid = batch["encoder_input_tokens"] > 0
+  encoded = model.encode(
+    model.embed(batch["encoder_input_tokens"]), masks.outer_mask(valid, valid)
+  )
+  tokens = jnp.asarray(batch["decoder_input_tokens"][:1])
+  cache = model.start_cache(encoded[:1], valid[:1], 5)
+  everything = model.decode(
+    tokens,
+    encoded[:1],
+    masks.decoder_mask(jnp.ones_like(tokens) > 0),
+    masks.outer_mask(jnp.ones_like(tokens) > 0, valid[:1]),
+  )
+  for position in range(5):
+    step, cache = model.decode_step(tokens[:, position], cache)
+    np.testing.assert_allclose(step, everything[:, position], atol=1e-5)
