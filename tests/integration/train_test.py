@@ -169,6 +169,9 @@ def test_the_prompt_file_tells_its_story(trained, settings):
   assert found.metadata["step"] == step
   assert found.metadata["score"] == trained.summary["score"]
   assert found.metadata["tokenizer"].endswith("t5_1_1_reviews/sentencepiece.model")
+  assert found.metadata["vocabulary"] == settings.vocabulary.described()["sha256"]
+  assert found.metadata["d_model"] == 16 and found.metadata["prompt_length"] == 3
+  assert found.metadata["library_version"] == pt.__version__
 
 
 def test_the_summary_compares_with_the_majority_and_the_untuned_model(trained):
