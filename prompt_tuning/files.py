@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import math
 import os
 import pathlib
 import tempfile
@@ -136,18 +137,28 @@ def parse_numpy(content: bytes) -> np.ndarray:
     ValueError: The bytes are damaged, hold pickled objects, or promise more data than
       there is.
   """
-  source = io.BytesIO(content)
-  major, _ = np.lib.format.read_magic(source)
-  if major == 1:
-    shape, _, dtype = np.lib.format.read_array_header_1_0(source)
-  else:
-    shape, _, dtype = np.lib.format.read_array_header_2_0(source)
+  shape, dtype = _numpy_header(content)
   if dtype.hasobject:
     raise ValueError("it holds pickled objects, which are never loaded")
-  needed = int(np.prod(shape, dtype=object)) * dtype.itemsize
+  needed = math.prod(shape) * dtype.itemsize
   if min(shape, default=0) < 0 or needed > len(content):
     raise ValueError(f"its header promises {needed} bytes, the file has {len(content)}")
-  return np.load(io.BytesIO(content), allow_pickle=False)
+  try:
+    return np.load(io.BytesIO(content), allow_pickle=False)
+  except OverflowError as error:  # an empty array with an axis beyond all memory
+    raise ValueError(str(error)) from error
+
+
+def _numpy_header(content: bytes) -> tuple[tuple[int, ...], np.dtype]:
+  """Shape and dtype that the bytes of np.save begin with."""
+  source = io.BytesIO(content)
+  try:
+    major, _ = np.lib.format.read_magic(source)
+    read = getattr(np.lib.format, f"read_array_header_{min(major, 2)}_0")
+    shape, _, dtype = read(source)
+  except Exception as error:  # numpy's parser of Python text raises what it likes
+    raise ValueError(f"its header is damaged ({error})") from error
+  return shape, dtype
 
 
 def read_numpy(name: str, macro: str) -> np.ndarray:

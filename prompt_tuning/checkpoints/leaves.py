@@ -13,13 +13,14 @@ layer of a stack, or another reading of the bits. Each difference is one small w
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import ml_dtypes
 import numpy as np
 
 from prompt_tuning.types import Shape
 
+_MAX_RANK, _MAX_SIZE = 32, 1 << 48
 Index = tuple[slice, ...]  # one slice per axis, step 1
 
 
@@ -167,6 +168,21 @@ class Cast:
 def cast(array: np.ndarray, dtype: np.dtype | None) -> np.ndarray:
   """The array in a dtype; itself where there is nothing to do."""
   return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def shape_of(sizes: Any) -> Shape:
+  """A shape as it stands in an index or a header of anybody.
+
+  Raises:
+    ValueError: It is no list of sizes, or of more than any array has.
+  """
+  if not isinstance(sizes, list | tuple) or len(sizes) > _MAX_RANK:
+    raise ValueError(f"its shape {str(sizes)[:60]} is no list of sizes")
+  if not all(type(size) is int and 0 <= size <= _MAX_SIZE for size in sizes):
+    raise ValueError(f"its shape {str(sizes)[:60]} is no list of sizes")
+  if math.prod(max(size, 1) for size in sizes) > _MAX_SIZE:
+    raise ValueError(f"its shape {str(sizes)[:60]} is of more than any array has")
+  return tuple(sizes)
 
 
 def whole(shape: Shape) -> Index:

@@ -9,15 +9,16 @@ checkpoint_<step>/state/           T5X; other programs: <step>/default/, or no f
 import concurrent.futures
 import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from etils import epath
 
-from prompt_tuning.checkpoints import msgpack_trees, t5x, zarr_arrays
+from prompt_tuning.checkpoints import msgpack_trees, t5x, zarr_arrays, zarr_metadata
 from prompt_tuning.checkpoints.checkpoint import Checkpoint, first_line, unreadable
 from prompt_tuning.checkpoints.leaves import Inline, Leaf
+from prompt_tuning.checkpoints.zarr_metadata import Location, Stored
 
 _TREE, _MANIFEST, _AGGREGATE = "_METADATA", "manifest.ocdbt", "checkpoint"
 _ITEMS = ("", "state", "default", "items", "params")
@@ -55,11 +56,10 @@ def read(folder: epath.Path) -> Checkpoint:
   """
   names, inline = _names(folder)
   with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
-    stored = (folder / _MANIFEST).exists()
-    total = functools.cache(lambda: zarr_arrays.bytes_below(folder))
-    open_one = functools.partial(_leaf, folder, total if stored else None)
+    is_ocdbt = (folder / _MANIFEST).exists()
+    open_one = functools.partial(_leaf_in_ocdbt if is_ocdbt else _leaf, folder)
     found = dict(zip(names, pool.map(open_one, names), strict=True)) | inline
-  format = "Orbax (OCDBT)" if stored else "Orbax (one zarr array per variable)"
+  format = "Orbax (OCDBT)" if is_ocdbt else "Orbax (one zarr array per variable)"
   return t5x.of_leaves(folder, format, _as_train_state(found))
 
 
@@ -103,19 +103,37 @@ def _of_metadata(folder: epath.Path) -> list[str]:
     raise unreadable(folder, f"its {_TREE} is damaged ({first_line(error)})") from error
 
 
-def _leaf(folder: epath.Path, total: Any, name: str) -> Leaf:
-  """The leaf of one variable; `total` gives the bytes of the OCDBT store it is in."""
+def _leaf(folder: epath.Path, name: str) -> Leaf:
+  """The leaf of a variable that lies in a folder of its own."""
   dotted = name.replace("/", ".")
   try:
     location = zarr_arrays.location(folder, dotted)
-    if total is not None:
-      base = zarr_arrays.store(folder)
-      location = {"driver": "ocdbt", "base": base, "path": f"{dotted}/"}
-    found = zarr_arrays.metadata(location)
+  except ValueError as error:
+    raise unreadable(folder, f"{name} ({first_line(error)})") from error
+  return _opened(folder, name, location, lambda: zarr_arrays.files_below(folder / dotted))
+
+
+def _leaf_in_ocdbt(folder: epath.Path, name: str) -> Leaf:
+  """The leaf of a variable that lies in the OCDBT store with all others."""
+  base = zarr_arrays.store(folder)
+  path = f"{name.replace('/', '.')}/"
+  location = {"driver": "ocdbt", "base": base, "path": path}
+
+  def stored() -> Stored | None:
+    everything = zarr_arrays.files_below(folder)
+    return everything and zarr_arrays.keys_below(location, everything.nbytes)
+
+  return _opened(folder, name, location, stored)
+
+
+def _opened(
+  folder: epath.Path, name: str, location: Location, stored: Callable[[], Stored | None]
+) -> Leaf:
+  try:
+    found = zarr_metadata.read(location)
   except (ValueError, OSError, RuntimeError, RecursionError) as error:
     raise unreadable(folder, f"{name} ({first_line(error)})") from error
-  below = total or (lambda: zarr_arrays.bytes_below(folder / dotted))
-  return zarr_arrays.Zarr(found.shape, found.dtype, location, folder, name, below)
+  return zarr_arrays.Zarr(found.shape, found.dtype, location, folder, name, stored)
 
 
 def _as_train_state(found: dict[str, Leaf]) -> dict[str, Leaf]:

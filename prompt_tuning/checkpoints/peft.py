@@ -54,7 +54,8 @@ def read(folder: epath.Path) -> PromptFile:
     )
   opened = safetensors_files.read(folder / WEIGHTS)
   leaf = opened.leaves.get(_TENSOR)
-  if leaf is None or type(tokens) is not int or not 0 < tokens <= leaf.shape[0]:
+  rows = leaf.shape[0] if leaf is not None and leaf.shape else 0
+  if leaf is None or type(tokens) is not int or not 0 < tokens <= rows:
     shapes = {name: list(leaf.shape) for name, leaf in opened.leaves.items()}
     raise unreadable(folder, f"it has {shapes} for {tokens} virtual tokens")
   array = prompt_files.checked(leaf.read()[:tokens], folder)

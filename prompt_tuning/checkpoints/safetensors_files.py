@@ -179,16 +179,14 @@ def _parsed(
     if row["dtype"] not in _DTYPES:
       raise ValueError(f"{name} has the dtype {row['dtype']!r}, which is not supported")
     kind = np.dtype(_DTYPES[row["dtype"]])
-    sizes = [*row["shape"], *row["data_offsets"]]
-    if not all(type(number) is int and 0 <= number < 1 << 62 for number in sizes):
-      raise ValueError(f"{name} has a size that is no size")
-    start, stop = row["data_offsets"]
+    shape = leaves.shape_of(row["shape"])
+    start, stop = leaves.shape_of(row["data_offsets"])
     if start != end:
       raise ValueError(f"{name} begins at {start}, the tensor before it ends at {end}")
-    if stop - start != math.prod(row["shape"]) * kind.itemsize:
+    if stop - start != math.prod(shape) * kind.itemsize:
       raise ValueError(f"{name} has {stop - start} bytes, its shape needs others")
     end = stop
-    found[name] = Tensor(tuple(row["shape"]), kind, path, name, begin + start)
+    found[name] = Tensor(shape, kind, path, name, begin + start)
   if end != size:
     raise ValueError(f"its tensors have {end} bytes, the file has {size} for them")
   return found, metadata

@@ -35,19 +35,19 @@ def unstacked(leaves: Mapping[str, Leaf], path: epath.Path) -> dict[str, Leaf]:
       found[name] = leaf
       continue
     tower, rest = match[1].split("/")[0], match[2]
-    depth = leaf.shape[1] if len(leaf.shape) > 1 else 0
+    depth = leaf.shape[1] if len(leaf.shape) > 1 and 0 not in leaf.shape else 0
     if depths.setdefault(tower, depth) != depth or not 0 < depth <= _MOST_LAYERS:
       raise unreadable(
         path, f"{name} stacks {depth} layers, other parameters {depths[tower]}"
       )
     layers: list[Leaf] = [Layer(leaf, number) for number in range(depth)]
-    if rest == _POSITIONS and _same(layers):
+    if rest == _POSITIONS and _same(leaf):
       found[f"{tower}/{rest}"] = layers[0]
     else:
       found |= {f"{tower}/layers_{n}/{rest}": layer for n, layer in enumerate(layers)}
   return found
 
 
-def _same(layers: list[Leaf]) -> bool:
-  first = layers[0].read()
-  return all(np.array_equal(first, layer.read()) for layer in layers[1:])
+def _same(stack: Leaf) -> bool:
+  values = stack.read()
+  return bool(np.all(values == values[:, :1]))

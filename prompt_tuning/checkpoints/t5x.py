@@ -20,14 +20,15 @@ from etils import epath
 from flax import serialization
 
 from prompt_tuning import checks, files, trees
-from prompt_tuning.checkpoints import msgpack_trees, scanned, zarr_arrays
+from prompt_tuning.checkpoints import msgpack_trees, scanned, zarr_arrays, zarr_metadata
 from prompt_tuning.checkpoints.checkpoint import Checkpoint, unreadable
-from prompt_tuning.checkpoints.leaves import Leaf, as_stored
+from prompt_tuning.checkpoints.leaves import Leaf, as_stored, shape_of
 from prompt_tuning.progress import Progress
 from prompt_tuning.types import FlatParams, Shape
 
 INDEX = "checkpoint"
 SAVE_DTYPES = ("float32", "bfloat16", "float16")
+_VERSIONS = (0, 2, 3)  # 0 has no version and no wrapper; 1 is read by nobody
 _STEP = re.compile(r"checkpoint_(\d+)")
 _SPEC_KEYS = {"driver", "metadata"}
 _STORES = ("file", "gfile", "gcs")  # gfile is Google's own name for a file
@@ -72,8 +73,9 @@ def read(index: epath.Path) -> Checkpoint:
   """
   path = index.parent if index.name == INDEX else index
   tree = msgpack_trees.decode(index.read_bytes(), path)
-  if tree.get("version") == 1:
-    raise unreadable(path, "it has version 1, which T5X no longer reads")
+  version = tree.get("version", 0)
+  if type(version) is not int or version not in _VERSIONS:
+    raise unreadable(path, f"its version is {str(version)[:40]}, not one of {_VERSIONS}")
   resolve = functools.partial(_elsewhere, index.parent, path)
   found = msgpack_trees.leaves(tree.get("optimizer", tree), path, resolve)
   return of_leaves(path, "T5X", found)
@@ -197,25 +199,23 @@ def _elsewhere(folder: epath.Path, owner: epath.Path, path: str, node: Any) -> L
   """
   if not isinstance(node, dict) or not node.keys() >= _SPEC_KEYS:
     return None
-  kvstore = node.get("kvstore", {})
-  metadata = node["metadata"]
+  kvstore, metadata = node.get("kvstore", {}), node["metadata"]
   if not isinstance(kvstore, dict) or not isinstance(metadata, dict):
     raise ValueError("its spec is damaged")
-  if node["driver"] != "zarr" or kvstore.get("driver", "file") not in _STORES:
-    raise ValueError(
-      f"its driver is {node['driver']!r} in {kvstore.get('driver')!r}, which is unknown"
-    )
+  drivers = str(node["driver"])[:40], str(kvstore.get("driver", "file"))[:40]
+  if drivers[0] != "zarr" or drivers[1] not in _STORES:
+    raise ValueError(f"its driver is {drivers[0]!r} in {drivers[1]!r}, which is unknown")
   inside = kvstore.get("path", node.get("path", ""))
   if not isinstance(inside, str):
     raise ValueError("its path is no text")
   location = zarr_arrays.location(folder, inside)
   return zarr_arrays.Zarr(
-    zarr_arrays.shape(metadata.get("shape")),
-    zarr_arrays.dtype(node.get("dtype", metadata.get("dtype"))),
+    shape_of(metadata.get("shape")),
+    zarr_metadata.dtype(node.get("dtype", metadata.get("dtype"))),
     location,
     owner,
     path.removeprefix(_TARGET),
-    lambda: zarr_arrays.bytes_below(folder / inside),
+    lambda: zarr_arrays.files_below(folder / inside),
   )
 
 

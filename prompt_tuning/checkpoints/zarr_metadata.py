@@ -1,0 +1,151 @@
+"""What a zarr array says of itself, checked before anything is allocated for it.
+
+tensorstore allocates what the metadata promises and ends the process when it cannot.
+"""
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import tensorstore as ts
+
+from prompt_tuning.checkpoints.leaves import shape_of
+from prompt_tuning.types import Shape
+
+FILES = (".zarray", "zarr.json")  # of versions 2 and 3
+Location = dict[str, Any]  # a tensorstore key-value store, its path ending in "/"
+
+# How many bytes one stored byte can become, by the compressors that T5X and Orbax use.
+# zstd reaches 50,000 for constants only, so that is allowed up to a size.
+_RATIOS = {None: 1, "gzip": 1032, "zlib": 1032, "zstd": 1032}
+_CONSTANT_RATIO, _CONSTANT_BYTES = 50_000, 256 << 20
+_OVERHEAD = 64 << 10  # a bound for small arrays, where headers outweigh ratios
+_PART_BYTES = 16  # of the index of a shard, for each of its parts
+_CODECS = ("bytes", "crc32c", "gzip", "sharding_indexed", "transpose", "zstd")
+_CODES = ["b1", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8"]
+_DTYPES = {"bfloat16": np.dtype(ml_dtypes.bfloat16)} | {
+  order + code: np.dtype(code) for order in "|<>" for code in _CODES
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+  """What is there to be read.
+
+  Attributes:
+    nbytes: Bytes, at most.
+    chunks: Files or keys that are chunks.
+  """
+
+  nbytes: int
+  chunks: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Metadata:
+  """What `.zarray` or `zarr.json` says.
+
+  Attributes:
+    driver: tensorstore's name of the format.
+    shape: Of the array.
+    dtype: Of its elements.
+    chunks: Shape of one chunk.
+    parts: Arrays that one chunk consists of; 1 unless chunks are shards.
+    ratio: How many bytes one stored byte can become.
+  """
+
+  driver: str
+  shape: Shape
+  dtype: np.dtype
+  chunks: Shape
+  parts: int
+  ratio: int
+
+  def __post_init__(self):
+    if len(self.shape) != len(self.chunks) or 0 in self.chunks:
+      raise ValueError(f"its chunks {self.chunks} do not fit its shape {self.shape}")
+    if any(c > max(s, 1) for c, s in zip(self.chunks, self.shape, strict=True)):
+      raise ValueError(f"its chunks {self.chunks} are larger than its shape {self.shape}")
+
+  def check(self, stored: Stored | None) -> None:
+    """Raises `ValueError` where what is stored cannot become what is promised."""
+    if stored is None:
+      return
+    sides = zip(self.shape, self.chunks, strict=True)
+    chunks = math.prod(-(-size // chunk) for size, chunk in sides)
+    if stored.chunks < chunks:
+      raise ValueError(f"{chunks - stored.chunks} of its {chunks} chunks are missing")
+    if self.parts * _PART_BYTES > stored.nbytes + _OVERHEAD:
+      raise ValueError(
+        f"its shards have {self.parts} parts, {stored.nbytes} bytes are there"
+      )
+    nbytes = math.prod(self.shape) * self.dtype.itemsize
+    is_small = self.ratio > 1 and nbytes <= _CONSTANT_BYTES
+    ratio = _CONSTANT_RATIO if is_small else self.ratio
+    if nbytes > stored.nbytes * ratio + _OVERHEAD:
+      raise ValueError(f"it promises {nbytes} bytes, only {stored.nbytes} are stored")
+
+
+def read(location: Location) -> Metadata:
+  """Reads the metadata of the array at a location.
+
+  Raises:
+    ValueError: There is none, or it is of something that no checkpoint holds.
+  """
+  store = ts.KvStore.open(location).result()
+  for name, parse in zip(FILES, (_version_2, _version_3), strict=True):
+    content = store.read(name).result().value
+    if content:
+      try:
+        return parse(json.loads(content))
+      except (KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        raise ValueError(f"its {name} is damaged ({error})") from error
+  raise ValueError("its .zarray is not there")
+
+
+def dtype(name: Any) -> np.dtype:
+  """The dtype of a zarr code ("<f4") or of a tensorstore name ("float32").
+
+  Raises:
+    ValueError: It is none that a checkpoint holds.
+  """
+  if isinstance(name, str):
+    if name in _DTYPES:
+      return _DTYPES[name]
+    for known in _DTYPES.values():
+      if known.name == name:
+        return known
+  raise ValueError(f"its dtype {str(name)[:40]!r} is not supported")
+
+
+def _version_2(text: Any) -> Metadata:
+  if text["zarr_format"] != 2:
+    raise ValueError("its .zarray is not of zarr version 2")
+  compressor = text["compressor"]
+  code = None if compressor is None else compressor["id"]
+  if code is not None and (not isinstance(code, str) or code not in _RATIOS):
+    raise ValueError(f"its compressor {str(code)[:40]!r} is not supported")
+  if text.get("filters"):
+    raise ValueError("its filters are not supported")
+  chunks = shape_of(text["chunks"])
+  kind = dtype(text["dtype"])
+  return Metadata("zarr", shape_of(text["shape"]), kind, chunks, 1, _RATIOS[code])
+
+
+def _version_3(text: Any) -> Metadata:
+  chunks = shape_of(text["chunk_grid"]["configuration"]["chunk_shape"])
+  codecs, inner = list(text["codecs"]), chunks
+  for codec in codecs:
+    if codec["name"] not in _CODECS:
+      raise ValueError(f"its codec {str(codec['name'])[:40]!r} is not supported")
+    if codec["name"] == "sharding_indexed":
+      inner = shape_of(codec["configuration"]["chunk_shape"])
+      codecs += [*codec["configuration"]["codecs"], *codec["configuration"]["index_codecs"]]
+  if len(inner) != len(chunks) or 0 in inner:
+    raise ValueError(f"its parts {inner} do not fit its chunks {chunks}")
+  parts = math.prod(-(-c // i) for c, i in zip(chunks, inner, strict=True))
+  kind = dtype(text["data_type"])
+  return Metadata("zarr3", shape_of(text["shape"]), kind, chunks, parts, _RATIOS["zstd"])
