@@ -35,7 +35,13 @@ _SURPLUS = re.compile(
   r"(encoder|decoder)\.embed_tokens\.weight"
   r"|decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight"
 )
-_ACTIVATIONS = {"gelu_new": "gelu", "relu": "relu"}
+_ACTIVATIONS = {  # feed_forward_proj -> mlp_activations; gelu is the tanh approximation
+  "gated-gelu": ("gelu", "linear"),
+  "gated-gelu_new": ("gelu", "linear"),
+  "gated-relu": ("relu", "linear"),
+  "gelu_new": ("gelu",),
+  "relu": ("relu",),
+}
 _EPSILON = 1e-6
 _SHARD_BYTES = 5_000_000_000
 _MOST_LAYERS = 4096
@@ -170,6 +176,11 @@ def save(
 
 def _logits(table: Leaf, head: Leaf | None, scaled: bool) -> Leaf | None:
   """The kernel of the logits; None for T5 1.0's, the scaled embedding table."""
+  if len(table.shape) != 2 or (head is not None and len(head.shape) != 2):
+    raise checks.InputError(
+      f"{_TABLE} or {_HEAD} of the Hugging Face checkpoint is no matrix, expected "
+      "[vocab, d_model]; choose another checkpoint"
+    )
   if head is not None and _equal(table, head):
     head = None
   if head is None and scaled:
@@ -199,15 +210,12 @@ def _facts(config: Mapping[str, Any], folder: epath.Path) -> dict[str, Any]:
   if config.get("layer_norm_epsilon", _EPSILON) != _EPSILON:
     raise unreadable(folder, f"its layer_norm_epsilon is not {_EPSILON}")
   projection = str(config.get("feed_forward_proj", "relu"))
-  kind = "gelu_new" if projection == "gated-gelu" else projection.split("-")[-1]
-  if kind not in _ACTIVATIONS:
-    raise unreadable(
-      folder, f"its feed_forward_proj is {projection!r}, not gated-gelu or relu"
-    )
-  gate = ("linear",) if projection.startswith("gated-") else ()
+  if projection not in _ACTIVATIONS:
+    known = ", ".join(_ACTIVATIONS)
+    raise unreadable(folder, f"its feed_forward_proj is {projection[:40]!r}, not {known}")
   distance = _number(config, "relative_attention_max_distance", folder, 128)
   return {
-    "mlp_activations": (_ACTIVATIONS[kind], *gate),
+    "mlp_activations": _ACTIVATIONS[projection],
     "relative_max_distance": distance,
   }
 
@@ -225,7 +233,7 @@ def _number(
 
 
 def _tensors(folder: epath.Path) -> dict[str, Leaf]:
-  if not (folder / _INDEX).is_file():
+  if (folder / WEIGHTS).is_file():  # as transformers does where both are there
     return safetensors_files.read(folder / WEIGHTS).leaves
   places = _json(folder / _INDEX).get("weight_map")
   if not isinstance(places, dict) or not all(isinstance(p, str) for p in places.values()):
@@ -275,7 +283,8 @@ def _write_weights(place: epath.Path, tensors: Mapping[str, Leaf], most: int) ->
 
 def _config(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:
   """config.json, as `transformers` 4 and 5 read it."""
-  first, *gate = config["mlp_activations"]
+  activations = tuple(config["mlp_activations"])
+  projection = next(p for p, names in _ACTIVATIONS.items() if names == activations)
   tied = config["tied_logits"]
   is_mt5 = config["vocab_size"] >= _MT5_VOCABULARY and not tied
   return {
@@ -290,7 +299,7 @@ def _config(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:
     "vocab_size": config["vocab_size"],
     "relative_attention_num_buckets": config["relative_buckets"],
     "relative_attention_max_distance": config["relative_max_distance"],
-    "feed_forward_proj": f"gated-{first}" if gate else first,
+    "feed_forward_proj": projection,
     "tie_word_embeddings": tied,
     "layer_norm_epsilon": _EPSILON,
     "dropout_rate": 0.1,

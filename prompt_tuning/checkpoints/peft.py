@@ -41,8 +41,7 @@ def read(folder: epath.Path) -> PromptFile:
   try:
     config = json.loads((folder / CONFIG).read_bytes())
     found = {name: config.get(name) for name in _KIND}
-    tokens = config["num_virtual_tokens"]
-  except (ValueError, KeyError, AttributeError, OSError, RecursionError) as error:
+  except (ValueError, AttributeError, OSError, RecursionError) as error:
     raise unreadable(folder, f"its {CONFIG} is damaged ({first_line(error)})") from error
   if found != _KIND:
     raise unreadable(folder, f"it is an adapter of {found}, expected {_KIND}")
@@ -52,6 +51,7 @@ def read(folder: epath.Path) -> PromptFile:
       "its weights are pickled, which can run code and is never read; save it once with "
       "peft's save_pretrained, which writes adapter_model.safetensors",
     )
+  tokens = config.get("num_virtual_tokens")
   opened = safetensors_files.read(folder / WEIGHTS)
   leaf = opened.leaves.get(_TENSOR)
   rows = leaf.shape[0] if leaf is not None and leaf.shape else 0

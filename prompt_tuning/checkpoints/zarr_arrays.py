@@ -1,6 +1,7 @@
 """One zarr array as a leaf, read through tensorstore: locally, in a bucket, or in OCDBT."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable
 
@@ -59,6 +60,8 @@ class Zarr:
     if found.dtype != self.dtype:
       raise ValueError(f"it holds {found.dtype}, its index says {self.dtype}")
     found.check(self.stored())
+    if found.compressor == "blosc":
+      _check_blosc(self.location, found)
 
 
 def location(folder: epath.Path, inside: str) -> Location:
@@ -81,6 +84,20 @@ def store(folder: epath.Path) -> Location:
     bucket, _, prefix = text.removeprefix("gs://").partition("/")
     return {"driver": "gcs", "bucket": bucket, "path": f"{prefix.strip('/')}/".lstrip("/")}
   return {"driver": "file", "path": f"{folder.resolve()}/"}
+
+
+def _check_blosc(location: Location, found: Metadata) -> None:
+  """Raises `ValueError` for a chunk whose own header promises another size.
+
+  blosc allocates what that says:  version(1) lz(1) flags(1) typesize(1) nbytes(4) ...
+  """
+  store = ts.KvStore.open(location).result()
+  expected = math.prod(found.chunks) * found.dtype.itemsize
+  for key in store.list().result():
+    if key.decode(errors="replace") not in zarr_metadata.FILES:
+      head = store.read(key).result().value[4:8]
+      if int.from_bytes(head, "little") != expected:
+        raise ValueError(f"a chunk is not of {expected} bytes")
 
 
 def files_below(folder: epath.Path) -> Stored | None:

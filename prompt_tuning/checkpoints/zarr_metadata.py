@@ -18,10 +18,10 @@ from prompt_tuning.types import Shape
 FILES = (".zarray", "zarr.json")  # of versions 2 and 3
 Location = dict[str, Any]  # a tensorstore key-value store, its path ending in "/"
 
-# How many bytes one stored byte can become, by the compressors that T5X and Orbax use.
-# zstd reaches 50,000 for constants only, so that is allowed up to a size.
-_RATIOS = {None: 1, "gzip": 1032, "zlib": 1032, "zstd": 1032}
-_CONSTANT_RATIO, _CONSTANT_BYTES = 50_000, 256 << 20
+_COMPRESSORS = (None, "blosc", "gzip", "zlib", "zstd")  # of T5X, Orbax and tensorstore
+# How many bytes one stored byte can become. Weights hardly shrink; constants do, 50,000
+# times with zstd, which is allowed up to the size of T5X's chunks.
+_RATIO, _CONSTANT_RATIO, _CONSTANT_BYTES = 64, 50_000, 64 << 20
 _OVERHEAD = 64 << 10  # a bound for small arrays, where headers outweigh ratios
 _PART_BYTES = 16  # of the index of a shard, for each of its parts
 _CODECS = ("bytes", "crc32c", "gzip", "sharding_indexed", "transpose", "zstd")
@@ -53,16 +53,16 @@ class Metadata:
     shape: Of the array.
     dtype: Of its elements.
     chunks: Shape of one chunk.
+    compressor: Its name, or None.
     parts: Arrays that one chunk consists of; 1 unless chunks are shards.
-    ratio: How many bytes one stored byte can become.
   """
 
   driver: str
   shape: Shape
   dtype: np.dtype
   chunks: Shape
-  parts: int
-  ratio: int
+  compressor: str | None
+  parts: int = 1
 
   def __post_init__(self):
     if len(self.shape) != len(self.chunks) or 0 in self.chunks:
@@ -83,8 +83,8 @@ class Metadata:
         f"its shards have {self.parts} parts, {stored.nbytes} bytes are there"
       )
     nbytes = math.prod(self.shape) * self.dtype.itemsize
-    is_small = self.ratio > 1 and nbytes <= _CONSTANT_BYTES
-    ratio = _CONSTANT_RATIO if is_small else self.ratio
+    ratio = _CONSTANT_RATIO if nbytes <= _CONSTANT_BYTES else _RATIO
+    ratio = 1 if self.compressor is None else ratio
     if nbytes > stored.nbytes * ratio + _OVERHEAD:
       raise ValueError(f"it promises {nbytes} bytes, only {stored.nbytes} are stored")
 
@@ -126,13 +126,13 @@ def _version_2(text: Any) -> Metadata:
     raise ValueError("its .zarray is not of zarr version 2")
   compressor = text["compressor"]
   code = None if compressor is None else compressor["id"]
-  if code is not None and (not isinstance(code, str) or code not in _RATIOS):
+  if code not in _COMPRESSORS:
     raise ValueError(f"its compressor {str(code)[:40]!r} is not supported")
   if text.get("filters"):
     raise ValueError("its filters are not supported")
   chunks = shape_of(text["chunks"])
   kind = dtype(text["dtype"])
-  return Metadata("zarr", shape_of(text["shape"]), kind, chunks, 1, _RATIOS[code])
+  return Metadata("zarr", shape_of(text["shape"]), kind, chunks, code)
 
 
 def _version_3(text: Any) -> Metadata:
@@ -148,4 +148,4 @@ def _version_3(text: Any) -> Metadata:
     raise ValueError(f"its parts {inner} do not fit its chunks {chunks}")
   parts = math.prod(-(-c // i) for c, i in zip(chunks, inner, strict=True))
   kind = dtype(text["data_type"])
-  return Metadata("zarr3", shape_of(text["shape"]), kind, chunks, parts, _RATIOS["zstd"])
+  return Metadata("zarr3", shape_of(text["shape"]), kind, chunks, "zstd", parts)
