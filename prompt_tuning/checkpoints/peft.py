@@ -51,13 +51,15 @@ def read(folder: epath.Path) -> PromptFile:
       "its weights are pickled, which can run code and is never read; save it once with "
       "peft's save_pretrained, which writes adapter_model.safetensors",
     )
-  tokens = config.get("num_virtual_tokens")
   opened = safetensors_files.read(folder / WEIGHTS)
-  leaf = opened.leaves.get(_TENSOR)
+  leaf, tokens = opened.leaves.get(_TENSOR), config.get("num_virtual_tokens")
   rows = leaf.shape[0] if leaf is not None and leaf.shape else 0
   if leaf is None or type(tokens) is not int or not 0 < tokens <= rows:
     shapes = {name: list(leaf.shape) for name, leaf in opened.leaves.items()}
-    raise unreadable(folder, f"it has {shapes} for {tokens} virtual tokens")
+    raise unreadable(
+      folder,
+      f"num_virtual_tokens in its {CONFIG} is {str(tokens)[:40]}, {WEIGHTS} has {shapes}",
+    )
   array = prompt_files.checked(leaf.read()[:tokens], folder)
   metadata = prompt_files.metadata_from(opened.metadata)
   metadata.pop("format", None)  # the framework that wrote it

@@ -12,7 +12,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     description="Writes a checkpoint or prompt in another format. The source's format is "
     "detected: T5X, Orbax, Hugging Face or Mesh TensorFlow; a prompt in safetensors, "
     "numpy, numpy_checkpoints, a PEFT adapter or a checkpoint.",
-    epilog="a line that works as pasted: prompt-tuning convert "
+    epilog="a line that works as pasted:\n  prompt-tuning convert "
     "package://assets/t5_1_1_reviews runs/reviews_hf --to hf",
   )
   from prompt_tuning import convert

@@ -13,7 +13,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     prog=f"prompt-tuning {command}",
     description="Gathers review text and whatever else is named into a corpus folder. "
     "Sentences of the demo task are left out.",
-    epilog="a line that works as pasted: prompt-tuning corpus runs/corpus",
+    epilog="a line that works as pasted:\n  prompt-tuning corpus runs/corpus",
   )
   add = parser.add_argument
   add("out", type=pathlib.Path, help="folder to write")

@@ -11,7 +11,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     prog=f"prompt-tuning {command}",
     description="Writes one variable of a model checkpoint as a numpy file, e.g. the "
     "embedding table for EMBEDDING_FILE. bfloat16 becomes float32.",
-    epilog="a line that works as pasted: prompt-tuning extract "
+    epilog="a line that works as pasted:\n  prompt-tuning extract "
     "package://assets/t5_1_1_reviews token_embedder/embedding runs/table.npy",
   )
   parser.add_argument("path", help="checkpoint of any format")

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from prompt_tuning import checks
 
@@ -37,8 +38,6 @@ def parse(command: str, arguments: Sequence[str]) -> argparse.Namespace:
   """
   parser = Parser(
     prog=f"prompt-tuning {command}",
-    allow_abbrev=False,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
     epilog=f"a line that works as pasted:\n  {_EXAMPLES[command]}",
   )
   add = parser.add_argument
@@ -113,8 +112,18 @@ def _boolean(text: str) -> bool:
   return text.lower() not in ("false", "0", "no")
 
 
+class _Help(argparse.HelpFormatter):
+  """Wraps prose and leaves lines to paste as they are."""
+
+  def _fill_text(self, text: str, width: int, indent: str) -> str:
+    return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
 class Parser(argparse.ArgumentParser):
   """Reports wrong flags as every other wrong input is reported."""
+
+  def __init__(self, **options: Any):
+    super().__init__(allow_abbrev=False, formatter_class=_Help, **options)
 
   def error(self, message: str):
     """Raises `InputError` instead of printing the usage."""

@@ -12,7 +12,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     description="Shows format, step, parameters and fingerprint of a checkpoint or "
     "prompt; with --diff, every name that only one of two has (- the first, + the second) "
     "and the largest difference of every other (~). Exit status 1 if they differ at all.",
-    epilog="a line that works as pasted: prompt-tuning inspect "
+    epilog="a line that works as pasted:\n  prompt-tuning inspect "
     "package://assets/t5_1_1_reviews",
   )
   parser.add_argument("path", help="checkpoint or prompt of any format")

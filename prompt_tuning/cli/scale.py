@@ -14,7 +14,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     description="Trains a prompt and the whole model on the demo's task, for models of "
     "several sizes and several seeds; writes a table and a picture. What is finished is "
     "not repeated.",
-    epilog="Needs pip install 'prompt-tuning[demo,docs]'; a line that works as pasted: "
+    epilog="Needs pip install 'prompt-tuning[demo,docs]'; a line that works as pasted:\n  "
     "prompt-tuning scale runs/scale --rung 6m=package://assets/t5_1_1_reviews",
   )
   add = parser.add_argument

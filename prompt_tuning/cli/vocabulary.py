@@ -14,7 +14,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     "it there: unigram, lower-casing, with a piece for every byte. T5's 100 sentinels "
     "come above the pieces when it is loaded, so NUM_EMBEDDINGS is pieces + 100, rounded "
     "up to 128.",
-    epilog="a line that works as pasted: prompt-tuning vocabulary runs/corpus",
+    epilog="a line that works as pasted:\n  prompt-tuning vocabulary runs/corpus",
   )
   parser.add_argument("corpus", type=pathlib.Path, help="a corpus folder")
   parser.add_argument("--pieces", type=int, default=3996, help="pieces (default 3996)")
