@@ -4,11 +4,13 @@ Models become T5X or Hugging Face, prompts become PEFT, numpy or safetensors.
 """
 
 import dataclasses
+import functools
 import re
 import sys
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 
@@ -59,15 +61,33 @@ def convert(source: str, target: str, to: str, options: Options = Options()) -> 
   checks.choice("format", to, FORMATS)
   if options.dtype is not None:
     checks.choice("dtype", options.dtype, DTYPES)
+  _check_step(options.step, to)
   place = files.path(target)
-  if to in PROMPTS:
-    return _prompt(formats.read_prompt(source), place, to, options)
+  with files.writing(place):
+    if to in PROMPTS:
+      return _prompt(formats.read_prompt(source), place, to, options)
+    model = _model(source, to, options)
+    return (_huggingface if to == "hf" else _t5x)(model, place, options)
+
+
+def _check_step(step: int | None, to: str) -> None:
+  if step is not None and (to != "t5x" or not 0 <= step < 1 << 31):
+    raise checks.InputError(
+      f"--step is {step}, expected 0 to {(1 << 31) - 1}, and only with --to t5x; remove it"
+    )
+
+
+def _model(source: str, to: str, options: Options) -> Checkpoint:
+  """The model to write: the source, or the base with the source's prompt in it."""
   found = formats.open_any(source)
   if isinstance(found, prompt_files.PromptFile):
-    found = _with_base(found, to, options)
-  if to == "hf":
-    return _huggingface(found, place, options)
-  return _t5x(found, place, options)
+    return _with_base(found, to, options)
+  if options.base is not None:
+    raise checks.InputError(
+      f"--base is {options.base} and {found.path} is a model itself, expected a prompt to "
+      "put into the base; remove --base or name a prompt"
+    )
+  return found
 
 
 def _t5x(found: Checkpoint, place: epath.Path, options: Options) -> str:
@@ -76,16 +96,26 @@ def _t5x(found: Checkpoint, place: epath.Path, options: Options) -> str:
   step = found.step if options.step is None else options.step
   if named:
     place, step = place.parent, int(named[1])
+  if options.step not in (None, step):
+    raise checks.InputError(
+      f"--step is {options.step} and the target checkpoint_{step}, expected the same; "
+      "remove --step"
+    )
   final = place / f"checkpoint_{step}"
   if final.exists():
     raise files.taken(final)
   params = _Values(_cast(found.leaves, options.dtype))
-  slots = {
-    f"{name}/{slot}": np.asarray(value)
-    for name, leaf in found.leaves.items()
-    for slot, value in Adafactor().zero_slots(leaf.shape)._asdict().items()
-  }
-  return str(t5x.save(place, params, step, None, slots))
+  return str(t5x.save(place, params, step, None, _fresh_slots(found)))
+
+
+def _fresh_slots(found: Checkpoint) -> dict[str, np.ndarray]:
+  """Adafactor's state before the first update, without which T5X does not train."""
+  adafactor, slots = Adafactor(), {}
+  for name, leaf in found.leaves.items():
+    like = jax.eval_shape(functools.partial(adafactor.zero_slots, leaf.shape))
+    for slot, value in like._asdict().items():
+      slots[f"{name}/{slot}"] = np.zeros(value.shape, value.dtype)
+  return slots
 
 
 def _huggingface(found: Checkpoint, place: epath.Path, options: Options) -> str:
@@ -107,7 +137,7 @@ def _prompt(
   if place.exists():
     raise files.taken(place)
   if to == "peft":
-    peft.save(place, found, options.base)
+    peft.save(place, found, options.base, options.dtype or "float32")
     return str(place)
   suffix = f".{to}"
   if place.suffix != suffix:

@@ -69,6 +69,18 @@ def taken(target: os.PathLike) -> checks.InputError:
 
 
 @contextlib.contextmanager
+def writing(target: os.PathLike) -> Iterator[None]:
+  """Turns what goes wrong with a place to write into `InputError`."""
+  try:
+    yield
+  except OSError as error:
+    raise checks.InputError(
+      f"{target} cannot be written ({error.strerror or error}), expected a new name in a "
+      "folder that may be filled; choose another"
+    ) from error
+
+
+@contextlib.contextmanager
 def new_folder(target: epath.Path) -> Iterator[epath.Path]:
   """A folder to fill, which appears under its name when all of it is there.
 

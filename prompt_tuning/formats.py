@@ -48,7 +48,7 @@ def load(path: str) -> Checkpoint:
   place = files.path(path)
   opened = _open(_MODELS, place)
   if opened is None:
-    is_prompt = _open(_PROMPTS, place) is not None
+    is_prompt = any(format.find(place) is not None for format in _PROMPTS)
     raise _nothing(place, "model checkpoint", _KINDS_OF_MODEL, is_prompt)
   return opened
 
@@ -146,7 +146,7 @@ def _nothing(
 ) -> checks.InputError:
   found = "nothing"
   if is_prompt:
-    found = "a prompt"
+    found = "a prompt or other tensors"
   elif place.is_file():
     found = "a file of another format"
   elif place.is_dir():

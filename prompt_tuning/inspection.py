@@ -79,7 +79,8 @@ def extract(path: str, variable: str, target: str) -> Shape:
   array = leaf.read()
   if array.dtype.kind == "V":
     array = array.astype(np.float32)
-  files.write_numpy(place, array)
+  with files.writing(place):
+    files.write_numpy(place, array)
   return array.shape
 
 
@@ -146,7 +147,8 @@ def _model(found: Checkpoint) -> str:
 def _prompt_rows(found: PromptFile) -> dict[str, Any]:
   rms = float(np.sqrt(np.mean(np.square(found.prompt, dtype=np.float64))))
   rows = {"format": f"prompt ({found.format})", "path": found.path, "rms": f"{rms:.6g}"}
-  return {**rows, **found.metadata}
+  known = {name: " ".join(str(value).split()) for name, value in found.metadata.items()}
+  return {**rows, **{name: value for name, value in known.items() if name not in rows}}
 
 
 def _leaves(found: Checkpoint | PromptFile) -> dict[str, Leaf]:
@@ -168,10 +170,9 @@ def _difference(one: Leaf, other: Leaf) -> str:
 def _largest(one: Leaf, other: Leaf, box: Index) -> float:
   """The largest absolute difference in a box; values that are no numbers equal nothing."""
   first, second = (leaf.read(box).astype(np.float64) for leaf in (one, other))
-  apart = np.where(first == second, 0.0, np.abs(first - second))
-  apart[np.isnan(first) & np.isnan(second)] = 0.0
-  largest = float(np.max(np.nan_to_num(apart, nan=np.inf), initial=0.0))
-  return largest
+  equal = (first == second) | (np.isnan(first) & np.isnan(second))
+  apart = np.abs(np.subtract(first, second, where=~equal, out=np.zeros_like(first)))
+  return float(np.max(np.where(np.isnan(apart), np.inf, apart), initial=0.0))
 
 
 def _boxes(shape: Shape) -> Iterator[Index]:

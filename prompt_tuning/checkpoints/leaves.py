@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import ml_dtypes
 import numpy as np
 
+from prompt_tuning import checks
 from prompt_tuning.types import Shape
 
 _MAX_RANK, _MAX_SIZE = 32, 1 << 48
@@ -162,7 +163,13 @@ class Cast:
 
   def read(self, index: Index | None = None, dtype: np.dtype | None = None) -> np.ndarray:
     """See `Leaf`."""
-    return self.leaf.read(index, dtype or self.dtype)
+    values = self.leaf.read(index, self.dtype)
+    if not np.all(np.isfinite(values)) and np.all(np.isfinite(self.leaf.read(index))):
+      raise checks.InputError(
+        f"an array has values beyond {self.dtype}, expected at most "
+        f"{ml_dtypes.finfo(self.dtype).max}; choose bfloat16 or float32"
+      )
+    return cast(values, dtype)
 
 
 def cast(array: np.ndarray, dtype: np.dtype | None) -> np.ndarray:

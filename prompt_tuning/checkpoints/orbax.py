@@ -9,6 +9,7 @@ checkpoint_<step>/state/           T5X; other programs: <step>/default/, or no f
 import concurrent.futures
 import functools
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -22,6 +23,7 @@ from prompt_tuning.checkpoints.zarr_metadata import Location, Stored
 
 _TREE, _MANIFEST, _AGGREGATE = "_METADATA", "manifest.ocdbt", "checkpoint"
 _ITEMS = ("", "state", "default", "items", "params")
+_STEP = re.compile(r"(?:checkpoint_)?(\d+)")
 _PLACEHOLDER = "PLACEHOLDER://"
 _NO_ARRAY = ("None", "string", "empty_node", "Dict", "List", "Tuple", "NamedTuple")
 _IN_STORE = Inline(np.zeros(0))  # stands for an array that is not in the index
@@ -41,11 +43,7 @@ def latest(path: epath.Path) -> epath.Path:
   """The newest step below a folder of them, or the path itself."""
   if find(path) is not None or not path.is_dir():
     return path
-  newest = t5x.latest(path)
-  if newest != path:
-    return newest
-  steps = sorted(int(child.name) for child in path.iterdir() if child.name.isdecimal())
-  return path / str(steps[-1]) if steps else path
+  return t5x.newest(path, _STEP) or path
 
 
 def read(folder: epath.Path) -> Checkpoint:
@@ -60,7 +58,9 @@ def read(folder: epath.Path) -> Checkpoint:
     open_one = functools.partial(_leaf_in_ocdbt if is_ocdbt else _leaf, folder)
     found = dict(zip(names, pool.map(open_one, names), strict=True)) | inline
   format = "Orbax (OCDBT)" if is_ocdbt else "Orbax (one zarr array per variable)"
-  return t5x.of_leaves(folder, format, _as_train_state(found))
+  named = next(filter(None, map(_STEP.fullmatch, (folder.name, folder.parent.name))), None)
+  step = Inline(np.asarray(int(named[1]) if named else 0))
+  return t5x.of_leaves(folder, format, {"state/step": step, **_as_train_state(found)})
 
 
 def _is_tree(folder: epath.Path) -> bool:
@@ -139,6 +139,8 @@ def _opened(
 def _as_train_state(found: dict[str, Leaf]) -> dict[str, Leaf]:
   """T5X's names, whatever the train state was called."""
   found = {name.removeprefix("_optimizer/"): leaf for name, leaf in found.items()}
+  if "step" in found:
+    found["state/step"] = found.pop("step")
   if _has(found, "target/"):
     return found
   if _has(found, "params/"):

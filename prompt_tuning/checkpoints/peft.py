@@ -10,6 +10,7 @@ does; where it allocates rows for the decoder too (its default), it never uses t
 import json
 from typing import Any
 
+import numpy as np
 from etils import epath
 
 from prompt_tuning import files
@@ -58,7 +59,8 @@ def read(folder: epath.Path) -> PromptFile:
     shapes = {name: list(leaf.shape) for name, leaf in opened.leaves.items()}
     raise unreadable(
       folder,
-      f"num_virtual_tokens in its {CONFIG} is {str(tokens)[:40]}, {WEIGHTS} has {shapes}",
+      f"it has {shapes} for {str(tokens)[:40]} virtual tokens (num_virtual_tokens in "
+      f"{CONFIG})",
     )
   array = prompt_files.checked(leaf.read()[:tokens], folder)
   metadata = prompt_files.metadata_from(opened.metadata)
@@ -67,18 +69,24 @@ def read(folder: epath.Path) -> PromptFile:
   return PromptFile(array, {**metadata, "base_model": base}, folder, "PEFT adapter")
 
 
-def save(folder: epath.Path, prompt: PromptFile, base_model: str | None = None) -> None:
+def save(
+  folder: epath.Path,
+  prompt: PromptFile,
+  base_model: str | None = None,
+  dtype: str = "float32",
+) -> None:
   """Writes an adapter folder, whole or not at all.
 
   Args:
     folder: A new folder.
     prompt: One prompt; what is known of it travels in the file of weights.
     base_model: Name or folder of the Hugging Face model it belongs to.
+    dtype: Stored dtype.
 
   Raises:
     InputError: The folder exists.
   """
-  array = prompt_files.single(prompt)
+  array = prompt_files.single(prompt).astype(np.dtype(dtype))
   config: dict[str, Any] = {
     **_KIND,
     "base_model_name_or_path": base_model or prompt.metadata.get("base_model"),

@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 from etils import epath
 
+from prompt_tuning import files
 from prompt_tuning.checkpoints import leaves
 from prompt_tuning.checkpoints.checkpoint import first_line, unreadable
 from prompt_tuning.checkpoints.leaves import Index, Leaf
@@ -84,13 +85,16 @@ class Tensor:
 
   def _rows(self, start: int, count: int, row: Shape) -> np.ndarray:
     shape = (count, *row) if self.shape else ()
-    array = np.empty(shape, self.dtype)
-    with self.path.open("rb") as source:
-      source.seek(self.offset + start * math.prod(row) * self.dtype.itemsize)
-      got = source.readinto(array.reshape(-1).view(np.uint8)) if array.nbytes else 0
-    if got != array.nbytes:
+    nbytes = math.prod(shape) * self.dtype.itemsize
+    try:
+      with self.path.open("rb") as source:
+        source.seek(self.offset + start * math.prod(row) * self.dtype.itemsize)
+        content = source.read(nbytes)
+    except OSError as error:
+      raise unreadable(self.path, f"{self.name} ({first_line(error)})") from error
+    if len(content) != nbytes:
       raise unreadable(self.path, f"{self.name} (the file ends in the middle of it)")
-    return array
+    return np.frombuffer(content, self.dtype).reshape(shape)
 
 
 def read(path: epath.Path) -> File:
@@ -132,7 +136,7 @@ def write(
   with path.open("wb") as sink:
     sink.write(next(parts))
     for part in parts:
-      sink.write(part)
+      sink.write(bytes(part) if files.is_remote(path) else part)
       written()
 
 

@@ -117,8 +117,17 @@ def latest(path: epath.Path) -> epath.Path:
   """The newest `checkpoint_<step>` in a folder of them, or the path itself."""
   if find(path) is not None:
     return path
-  steps = saved_steps(path)
-  return path / f"checkpoint_{steps[-1]}" if steps else path
+  return newest(path, _STEP) or path
+
+
+def newest(path: epath.Path, named: re.Pattern[str]) -> epath.Path | None:
+  """The child of a folder whose name matches with the largest number in group 1."""
+  if not path.is_dir():
+    return None
+  found = [
+    (match, child) for child in path.iterdir() if (match := named.fullmatch(child.name))
+  ]
+  return max(found, key=lambda pair: int(pair[0][1]))[1] if found else None
 
 
 def save(
@@ -147,20 +156,33 @@ def save(
     return final
   temporary = folder / f"checkpoint_{step}.tmp-{int(time.time())}"
   temporary.mkdir(parents=True)
+  try:
+    target = _write_arrays(temporary, params, dtype)
+    state: dict[str, Any] = {"step": np.asarray(step, np.int32)}
+    if slots:
+      state["param_states"] = trees.unflatten(slots)
+    tree = {"version": 3, "optimizer": {"target": trees.unflatten(target), "state": state}}
+    content = serialization.msgpack_serialize(tree, in_place=True)  # "version" stays first
+    files.write_atomically(temporary / INDEX, content)
+    temporary.rename(final)
+  except BaseException:
+    temporary.rmtree(missing_ok=True)
+    raise
+  return final
+
+
+def _write_arrays(
+  folder: epath.Path, params: FlatParams, dtype: str | None
+) -> dict[str, dict[str, Any]]:
+  """Writes every array and returns the specs that stand for them, by name."""
   target, bar = {}, Progress("write", len(params))
-  for done, name in enumerate(params, 1):
+  for name in params:
     array = np.asarray(params[name])
     dotted = f"target.{name.replace('/', '.')}"
-    target[name] = _write(temporary, dotted, array, dtype or array.dtype.name)
-    bar.update(done)
+    target[name] = _write(folder, dotted, array, dtype or array.dtype.name)
+    bar.advance()
   bar.close()
-  state: dict[str, Any] = {"step": np.asarray(step, np.int32)}
-  if slots:
-    state["param_states"] = trees.unflatten(slots)
-  tree = {"version": 3, "optimizer": {"target": trees.unflatten(target), "state": state}}
-  files.write_atomically(temporary / INDEX, serialization.msgpack_serialize(tree))
-  temporary.rename(final)
-  return final
+  return target
 
 
 def _write(folder: epath.Path, name: str, array: np.ndarray, dtype: str) -> dict[str, Any]:

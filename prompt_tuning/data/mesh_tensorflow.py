@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from prompt_tuning import checks
 from prompt_tuning.data import quiet
 from prompt_tuning.types import Shape
 
 _INDEX = ".index"
 _STEP = re.compile(r".*-(\d+)\.index")
-_LATEST = re.compile(r'model_checkpoint_path: "([^"/]+)"')
+_LATEST = re.compile(r'model_checkpoint_path: "(?:(?:gs:/)?/[^"]*/)?([^"/]+)"')
 _SLOT = re.compile(r".*_slot_\w+")
 _STEP_VARIABLE = "global_step"
 _KERNELS = {"q": "query", "k": "key", "v": "value", "o": "out"}
@@ -43,12 +44,20 @@ class Variable:
   dtype: np.dtype
   reader: Any
   name: str
+  prefix: epath.Path
 
   def read(
     self, index: tuple[slice, ...] | None = None, dtype: np.dtype | None = None
   ) -> np.ndarray:
     """See `checkpoints.leaves.Leaf`."""
-    array = np.asarray(self.reader.get_tensor(self.name))
+    try:
+      array = np.asarray(self.reader.get_tensor(self.name))
+    except Exception as error:  # TensorFlow has many kinds
+      raise checks.InputError(
+        f"the variable {self.name} of the checkpoint {self.prefix} cannot be read "
+        f"({str(error).splitlines()[0][:200]}), expected index and data files that belong "
+        "together; copy them again"
+      ) from error
     array = array if index is None else array[index]
     return array if dtype is None else array.astype(dtype)
 
@@ -112,7 +121,7 @@ def read(prefix: epath.Path) -> Found:
       unknown.append(name)
       continue
     dtype = np.dtype(kinds[name].as_numpy_dtype)
-    found[path] = Variable(tuple(shape), dtype, reader, name)
+    found[path] = Variable(tuple(shape), dtype, reader, name, prefix)
   return Found(step, _with_shared_positions(found), unknown)
 
 

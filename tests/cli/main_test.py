@@ -16,6 +16,7 @@ from prompt_tuning.cli.main import COMMANDS, main
 
 REPO = pathlib.Path(__file__).parents[2]
 RUNS = ("train", "eval", "infer", "tokens", "pretrain")
+FILES = ("convert", "inspect", "extract")
 
 
 @pytest.fixture
@@ -56,12 +57,18 @@ def test_help_shows_every_command_and_a_line_that_works(run):
 
 
 @pytest.mark.parametrize("command", list(COMMANDS))
-def test_the_help_of_a_command_shows_a_line_that_works(run, command):
+def test_the_help_of_a_command_shows_a_line_that_works(run, command, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
   status, out, err = run(command, "--help")
   assert status == 0 and err == ""
   lines = pasted(out)
   assert lines and lines[-1][0] == command
   for line in lines:
+    if line[0] in FILES:
+      status, out, err = run(*line)
+      assert status == 0 and out and err == ""
+      assert all(pathlib.Path(x).exists() for x in line if x.startswith("runs/"))
+      continue
     if line[0] not in RUNS:
       assert line[0] in COMMANDS and line[1].startswith("runs/")  # the folder to write
       continue
