@@ -94,6 +94,9 @@ def read(folder: epath.Path) -> Checkpoint:
     path: Transposed(tensors[name]) if turn else tensors[name]
     for name, (path, turn) in table.items()
   }
+  for name, leaf in ((_TABLE, tensors[_TABLE]), (_HEAD, head)):
+    if leaf is not None and (len(leaf.shape) != 2 or 0 in leaf.shape):
+      raise unreadable(folder, f"{name} is {list(leaf.shape)}, not [vocab, d_model]")
   logits = _logits(tensors[_TABLE], head, _is_scaled(config))
   if logits is not None:
     found[_LOGITS] = logits
@@ -176,11 +179,6 @@ def save(
 
 def _logits(table: Leaf, head: Leaf | None, scaled: bool) -> Leaf | None:
   """The kernel of the logits; None for T5 1.0's, the scaled embedding table."""
-  if len(table.shape) != 2 or (head is not None and len(head.shape) != 2):
-    raise checks.InputError(
-      f"{_TABLE} or {_HEAD} of the Hugging Face checkpoint is no matrix, expected "
-      "[vocab, d_model]; choose another checkpoint"
-    )
   if head is not None and _equal(table, head):
     head = None
   if head is None and scaled:

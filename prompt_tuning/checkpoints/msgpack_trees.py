@@ -58,6 +58,8 @@ def leaves(tree: Any, owner: epath.Path, elsewhere: Elsewhere) -> dict[str, Leaf
       leaf = elsewhere(path, node)
     except ValueError as error:
       raise unreadable(owner, f"{path} ({first_line(error)})") from error
+    if path in found:
+      raise unreadable(owner, f"{path} stands twice in its index")
     if leaf is not None:
       found[path] = leaf
     elif isinstance(node, dict) and _PARTS in node:
@@ -99,5 +101,5 @@ def _joined(path: str, node: dict[str, Any], owner: epath.Path) -> np.ndarray:
     if len({part.dtype for part in parts}) != 1:
       raise ValueError("its parts differ in dtype")
     return np.concatenate(parts).reshape(shape_of([int(size) for size in sizes]))
-  except (KeyError, TypeError, ValueError, AttributeError) as error:
+  except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
     raise unreadable(owner, f"{path} ({first_line(error)})") from error

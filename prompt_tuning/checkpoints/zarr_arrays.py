@@ -94,7 +94,7 @@ def _check_blosc(location: Location, found: Metadata) -> None:
   store = ts.KvStore.open(location).result()
   expected = math.prod(found.chunks) * found.dtype.itemsize
   for key in store.list().result():
-    if key.decode(errors="replace") not in zarr_metadata.FILES:
+    if zarr_metadata.is_chunk(key.decode(errors="replace")):
       head = store.read(key).result().value[4:8]
       if int.from_bytes(head, "little") != expected:
         raise ValueError(f"a chunk is not of {expected} bytes")
@@ -106,12 +106,12 @@ def files_below(folder: epath.Path) -> Stored | None:
     return None
   walk = os.walk(folder)
   paths = [os.path.join(at, name) for at, _, names in walk for name in names]
-  chunks = sum(os.path.basename(path) not in zarr_metadata.FILES for path in paths)
+  chunks = sum(zarr_metadata.is_chunk(os.path.basename(path)) for path in paths)
   return Stored(sum(os.stat(path).st_size for path in paths), chunks)
 
 
 def keys_below(location: Location, nbytes: int) -> Stored:
   """What an OCDBT store of `nbytes` in all has at a location."""
   keys = ts.KvStore.open(location).result().list().result()
-  chunks = sum(key.decode(errors="replace") not in zarr_metadata.FILES for key in keys)
+  chunks = sum(zarr_metadata.is_chunk(key.decode(errors="replace")) for key in keys)
   return Stored(nbytes, chunks)

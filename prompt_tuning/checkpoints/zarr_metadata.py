@@ -16,6 +16,7 @@ from prompt_tuning.checkpoints.leaves import shape_of
 from prompt_tuning.types import Shape
 
 FILES = (".zarray", "zarr.json")  # of versions 2 and 3
+_BESIDE = (*FILES, ".zattrs", ".zgroup")
 Location = dict[str, Any]  # a tensorstore key-value store, its path ending in "/"
 
 _COMPRESSORS = (None, "blosc", "gzip", "zlib", "zstd")  # of T5X, Orbax and tensorstore
@@ -70,10 +71,23 @@ class Metadata:
     if any(c > max(s, 1) for c, s in zip(self.chunks, self.shape, strict=True)):
       raise ValueError(f"its chunks {self.chunks} are larger than its shape {self.shape}")
 
+  @property
+  def nbytes(self) -> int:
+    """Bytes of the array in memory."""
+    return math.prod(self.shape) * self.dtype.itemsize
+
   def check(self, stored: Stored | None) -> None:
-    """Raises `ValueError` where what is stored cannot become what is promised."""
-    if stored is None:
-      return
+    """Raises `ValueError` where the array cannot be what is promised, or has no room.
+
+    Args:
+      stored: What is there; None where that is not known.
+    """
+    if stored is not None:
+      self._check_stored(stored)
+    if not _is_room(self.nbytes):
+      raise ValueError(f"it needs {self.nbytes} bytes of memory, which are not there")
+
+  def _check_stored(self, stored: Stored) -> None:
     sides = zip(self.shape, self.chunks, strict=True)
     chunks = math.prod(-(-size // chunk) for size, chunk in sides)
     if stored.chunks < chunks:
@@ -82,11 +96,11 @@ class Metadata:
       raise ValueError(
         f"its shards have {self.parts} parts, {stored.nbytes} bytes are there"
       )
-    nbytes = math.prod(self.shape) * self.dtype.itemsize
-    ratio = _CONSTANT_RATIO if nbytes <= _CONSTANT_BYTES else _RATIO
+    is_small = math.prod(self.chunks) * self.dtype.itemsize <= _CONSTANT_BYTES
+    ratio = _CONSTANT_RATIO if is_small else _RATIO
     ratio = 1 if self.compressor is None else ratio
-    if nbytes > stored.nbytes * ratio + _OVERHEAD:
-      raise ValueError(f"it promises {nbytes} bytes, only {stored.nbytes} are stored")
+    if self.nbytes > stored.nbytes * ratio + _OVERHEAD:
+      raise ValueError(f"it promises {self.nbytes} bytes, only {stored.nbytes} are stored")
 
 
 def read(location: Location) -> Metadata:
@@ -104,6 +118,20 @@ def read(location: Location) -> Metadata:
       except (KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise ValueError(f"its {name} is damaged ({error})") from error
   raise ValueError("its .zarray is not there")
+
+
+def is_chunk(name: str) -> bool:
+  """Whether a file or key of an array holds a chunk."""
+  return name not in _BESIDE
+
+
+def _is_room(nbytes: int) -> bool:
+  """Whether so much memory can be had, which only Python asks without ending."""
+  try:
+    np.empty(nbytes, np.uint8)
+  except MemoryError:
+    return False
+  return True
 
 
 def dtype(name: Any) -> np.dtype:

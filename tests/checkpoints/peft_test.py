@@ -221,6 +221,16 @@ def test_an_adapter_becomes_plain_numpy(adapter, tmp_path):
   np.testing.assert_array_equal(np.load(tmp_path / "plain.npy"), PROMPT)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_an_adapter_is_stored_in_the_dtype_that_was_asked_for(prompt, dtype, tmp_path):
+  options = convert.Options(dtype=dtype)
+  convert.convert(str(prompt), str(tmp_path / "half"), "peft", options)
+  weights = epath.Path(tmp_path / "half" / "adapter_model.safetensors")
+  found = safetensors_files.read(weights).leaves["prompt_embeddings"]
+  assert found.dtype == np.dtype(dtype)
+  np.testing.assert_array_equal(found.read(), PROMPT.astype(np.dtype(dtype)))
+
+
 def test_a_bank_of_one_is_a_prompt_and_a_bank_of_two_is_refused(tmp_path):
   adapters.save(epath.Path(tmp_path / "one"), prompt_file(PROMPT[None]))
   np.testing.assert_array_equal(pt.load_prompt(str(tmp_path / "one")), PROMPT)
@@ -292,12 +302,14 @@ def test_a_lora_of_peft_is_refused(base, tmp_path):
 @pytest.mark.parametrize("tokens", [7, 10**9, 0, -1, "6", 6.0, True])
 def test_a_number_of_virtual_tokens_that_is_not_there_is_refused(adapter, tokens):
   edit_config(adapter, num_virtual_tokens=tokens)
-  assert f"[6, 16]}} for {tokens} virtual tokens" in refusal(adapter)
+  text = refusal(adapter)
+  assert f"num_virtual_tokens in its adapter_config.json is {tokens}" in text
+  assert "[6, 16]" in text
 
 
 def test_an_adapter_that_does_not_say_how_many_tokens_is_refused(adapter):
   edit_config(adapter, num_virtual_tokens=None)
-  assert "None virtual tokens" in refusal(adapter)
+  assert "num_virtual_tokens in its adapter_config.json is None" in refusal(adapter)
 
 
 @pytest.mark.parametrize("content", [b"", b'{"peft', b"[]", b"7", b"\xff", b"[" * 100_000])

@@ -73,6 +73,12 @@ def test_zeros_are_stored_too(tmp_path):
   np.testing.assert_array_equal(t5x.load(str(tmp_path))["a/b"], np.zeros((3, 2)))
 
 
+def test_a_large_array_of_zeros_is_no_bomb(tmp_path):
+  zeros = np.zeros((20 << 10, 1 << 10), np.float32)  # 80 MB that become 0.3
+  t5x.save(epath.Path(tmp_path), {"a": zeros}, 0)
+  assert not t5x.load(str(tmp_path))["a"].any()
+
+
 def test_the_latest_step_is_read_and_temporary_ones_never(written):
   folder, params = written
   t5x.save(epath.Path(folder), params, 12)
