@@ -184,7 +184,9 @@ def _parsed(
       raise ValueError(f"{name} has the dtype {row['dtype']!r}, which is not supported")
     kind = np.dtype(_DTYPES[row["dtype"]])
     shape = leaves.shape_of(row["shape"])
-    start, stop = leaves.shape_of(row["data_offsets"])
+    start, stop = row["data_offsets"]
+    if type(start) is not int or type(stop) is not int:
+      raise ValueError(f"{name} has offsets that are no integers")
     if start != end:
       raise ValueError(f"{name} begins at {start}, the tensor before it ends at {end}")
     if stop - start != math.prod(shape) * kind.itemsize:

@@ -200,3 +200,13 @@ def test_the_first_bytes_tell_safetensors_from_others():
   assert not safetensors_files.is_one(content[:16], 20)  # shorter than its header
   for other in (b"", b"{", b"\x93NUMPY\x01\x00v\x00{'descr'", b"\x82\xa7version\x03"):
     assert not safetensors_files.is_one(other, 1000)
+
+
+def test_a_file_of_many_megabytes_reads(tmp_path):
+  path = epath.Path(tmp_path / "large.safetensors")
+  tensors = {name: np.full((1 << 21, 4), n, np.float32) for n, name in enumerate("abc")}
+  safetensors.numpy.save_file(tensors, str(path))
+  found = safetensors_files.read(path).leaves
+  last = (slice((1 << 21) - 2, 1 << 21), slice(0, 4))
+  for name, array in tensors.items():
+    np.testing.assert_array_equal(found[name].read(last), array[last])
