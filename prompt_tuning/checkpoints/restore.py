@@ -1,8 +1,8 @@
 """A checkpoint onto a model: every name accounted for, or no model at all.
 
 Each process reads the boxes that its own devices hold, once each, and casts them on the
-way in. Arrays are read in groups no larger than the largest of them, so that host memory
-holds what the devices hold plus about one array.
+way in. The largest arrays come first, while the devices hold little, so that host memory
+never holds much more than the devices do in the end.
 """
 
 import concurrent.futures
@@ -29,6 +29,7 @@ _REMEDY = (
   "choose the model config that the checkpoint was made with, or name what may be "
   "drawn at random in utils.RestoreCheckpointConfig.initialise"
 )
+_GROUP_BYTES = 16 << 20  # of small arrays that are read at a time
 _LOCAL_READERS, _REMOTE_READERS = 2, 16  # threads; remote ones mostly wait
 
 
@@ -157,20 +158,22 @@ def _read(parts: Mapping[str, _Parts], readers: int) -> dict[str, Array]:
       found |= dict(zip(group, jax.block_until_ready(list(arrays)), strict=True))
       bar.update(len(found))
   bar.close()
-  return found
+  return {name: found[name] for name in parts}
 
 
 def _groups(parts: Mapping[str, _Parts]) -> Iterator[list[str]]:
-  """Names in order, in groups that together are no larger than the largest array."""
-  most = max((part.nbytes for part in parts.values()), default=0)
+  """Names by size in groups, each no larger than its first array or a few megabytes."""
   group: list[str] = []
-  size = 0
-  for name, part in parts.items():
-    if group and size + part.nbytes > most:
+  size = most = 0
+  for name in sorted(parts, key=lambda name: -parts[name].nbytes):
+    nbytes = parts[name].nbytes
+    if group and size + nbytes > most:
       yield group
       group, size = [], 0
+    if not group:
+      most = max(nbytes, _GROUP_BYTES)
     group.append(name)
-    size += part.nbytes
+    size += nbytes
   if group:
     yield group
 
