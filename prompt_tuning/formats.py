@@ -116,7 +116,7 @@ def _find_t5x(place: epath.Path) -> epath.Path | None:
     return None
   with found.open("rb") as opened:
     head = opened.read(len(_TENSORFLOW))
-  is_map = bool(head) and (head[0] >> 4 == 0x8 or head[0] in (0xDE, 0xDF))
+  is_map = bool(head) and (0x80 < head[0] < 0x90 or head[0] in (0xDE, 0xDF))
   is_map = is_map and prompt_files.find(found) is None  # safetensors may begin alike
   is_index = found.name == t5x.INDEX and head != _TENSORFLOW
   return found if is_map or is_index else None

@@ -10,7 +10,7 @@ table; whether the decoder's output is scaled by d_model**-0.5 first is a matter
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,8 @@ _KERNELS = {"q": "query", "k": "key", "v": "value", "o": "out"}
 
 def find(path: epath.Path) -> epath.Path | None:
   """The folder that a path means: itself, or that of a file of weights in it."""
-  if path.is_file() and path.name.startswith("model") and path.suffix == ".safetensors":
+  is_weights = path.name.startswith("model") and path.suffix == ".safetensors"
+  if path.is_file() and (is_weights or path.name == CONFIG):
     path = path.parent
   if not (path / CONFIG).is_file():
     return None
@@ -202,20 +203,29 @@ def _is_scaled(config: Mapping[str, Any]) -> bool:
 def _facts(config: Mapping[str, Any], folder: epath.Path) -> dict[str, Any]:
   """What `T5Config` needs beyond shapes."""
   if config.get("model_type") not in _MODEL_TYPES:
-    raise unreadable(
-      folder, f"its model_type is {config.get('model_type')!r}, not one of {_MODEL_TYPES}"
-    )
-  if config.get("layer_norm_epsilon", _EPSILON) != _EPSILON:
-    raise unreadable(folder, f"its layer_norm_epsilon is not {_EPSILON}")
-  projection = str(config.get("feed_forward_proj", "relu"))
+    raise _unsupported(folder, "model_type", config.get("model_type"), _MODEL_TYPES)
+  epsilon = config.get("layer_norm_epsilon", _EPSILON)
+  if epsilon != _EPSILON:
+    raise _unsupported(folder, "layer_norm_epsilon", epsilon, (_EPSILON,))
+  usual = "gated-gelu" if config["model_type"] == "mt5" else "relu"
+  projection = str(config.get("feed_forward_proj", usual))
   if projection not in _ACTIVATIONS:
-    known = ", ".join(_ACTIVATIONS)
-    raise unreadable(folder, f"its feed_forward_proj is {projection[:40]!r}, not {known}")
+    raise _unsupported(folder, "feed_forward_proj", projection, _ACTIVATIONS)
   distance = _number(config, "relative_attention_max_distance", folder, 128)
   return {
     "mlp_activations": _ACTIVATIONS[projection],
     "relative_max_distance": distance,
   }
+
+
+def _unsupported(
+  folder: epath.Path, field: str, value: Any, known: Iterable[Any]
+) -> checks.InputError:
+  return checks.InputError(
+    f"the checkpoint {folder} is of a model that is not supported: {field} in its {CONFIG} "
+    f"is {str(value)[:40]!r}, expected one of {', '.join(map(str, known))}; choose a T5, "
+    "mT5 or ByT5"
+  )
 
 
 def _number(
@@ -282,7 +292,12 @@ def _write_weights(place: epath.Path, tensors: Mapping[str, Leaf], most: int) ->
 def _config(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:
   """config.json, as `transformers` 4 and 5 read it."""
   activations = tuple(config["mlp_activations"])
-  projection = next(p for p, names in _ACTIVATIONS.items() if names == activations)
+  projections = [name for name, found in _ACTIVATIONS.items() if found == activations]
+  if not projections:
+    raise checks.InputError(
+      f"the model's mlp_activations are {activations}, expected one of "
+      f"{sorted(set(_ACTIVATIONS.values()))}; Hugging Face's T5 has no other"
+    )
   tied = config["tied_logits"]
   is_mt5 = config["vocab_size"] >= _MT5_VOCABULARY and not tied
   return {
@@ -297,7 +312,7 @@ def _config(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:
     "vocab_size": config["vocab_size"],
     "relative_attention_num_buckets": config["relative_buckets"],
     "relative_attention_max_distance": config["relative_max_distance"],
-    "feed_forward_proj": projection,
+    "feed_forward_proj": projections[0],
     "tie_word_embeddings": tied,
     "layer_norm_epsilon": _EPSILON,
     "dropout_rate": 0.1,

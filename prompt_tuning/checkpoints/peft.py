@@ -28,7 +28,7 @@ _KIND = {"peft_type": "PROMPT_TUNING", "task_type": "SEQ_2_SEQ_LM"}
 
 def find(path: epath.Path) -> epath.Path | None:
   """The adapter folder that a path means: itself, or that of its file of weights."""
-  if path.is_file() and path.name == WEIGHTS:
+  if path.is_file() and path.name in (WEIGHTS, CONFIG):
     path = path.parent
   return path if (path / CONFIG).is_file() else None
 
@@ -53,20 +53,23 @@ def read(folder: epath.Path) -> PromptFile:
       "peft's save_pretrained, which writes adapter_model.safetensors",
     )
   opened = safetensors_files.read(folder / WEIGHTS)
-  leaf, tokens = opened.leaves.get(_TENSOR), config.get("num_virtual_tokens")
-  rows = leaf.shape[0] if leaf is not None and leaf.shape else 0
-  if leaf is None or type(tokens) is not int or not 0 < tokens <= rows:
-    shapes = {name: list(leaf.shape) for name, leaf in opened.leaves.items()}
+  tokens, width = config.get("num_virtual_tokens"), config.get("token_dim")
+  shapes = {name: tuple(leaf.shape) for name, leaf in opened.leaves.items()}
+  found_shape = shapes.get(_TENSOR, ())
+  rows, found_width = found_shape if len(found_shape) == 2 else (0, 0)
+  fits = type(tokens) is int and 0 < tokens <= rows and width in (None, found_width)
+  if not fits or len(shapes) > 1:  # more than a prompt was trained
+    listed = {name: list(shape) for name, shape in shapes.items()}
     raise unreadable(
       folder,
-      f"it has {shapes} for {str(tokens)[:40]} virtual tokens (num_virtual_tokens in "
-      f"{CONFIG})",
+      f"it has {listed} for {str(tokens)[:40]} virtual tokens (num_virtual_tokens in "
+      f"{CONFIG}) of width {str(width)[:40]}; only {_TENSOR} can be used",
     )
-  array = prompt_files.checked(leaf.read()[:tokens], folder)
+  array = prompt_files.checked(opened.leaves[_TENSOR].read()[:tokens], folder)
   metadata = prompt_files.metadata_from(opened.metadata)
   metadata.pop("format", None)  # the framework that wrote it
-  base = config.get("base_model_name_or_path")
-  return PromptFile(array, {**metadata, "base_model": base}, folder, "PEFT adapter")
+  base = {"base_model": config.get("base_model_name_or_path"), "prompt_length": tokens}
+  return PromptFile(array, {**metadata, **base}, folder, "PEFT adapter")
 
 
 def save(

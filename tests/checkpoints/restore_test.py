@@ -323,14 +323,32 @@ class Slow(Recording):
 
 def test_arrays_in_memory_are_never_larger_than_the_largest():
   meter = Meter()
-  sizes = [3, 4, 12, 1, 5, 5, 2, 12, 6, 6, 1, 1, 12, 1]
+  sizes = [3, 4, 12, 1, 5, 5, 2, 12, 6, 6, 1, 1, 12, 1]  # in 2 MiB
   leaves = {
-    f"p{n}": Slow(np.full(size, n, np.float32), meter) for n, size in enumerate(sizes)
+    f"p{n}": Slow(np.full((size, 1 << 19), n, np.float32), meter)
+    for n, size in enumerate(sizes)
   }
   found = restore(checkpoint_of(leaves), {name: x.shape for name, x in leaves.items()})
-  assert meter.most == 12 * 4
+  assert meter.most == 12 * (2 << 20)
   for name, leaf in leaves.items():
     np.testing.assert_array_equal(found[name], leaf.array)
+
+
+def test_the_largest_arrays_are_read_first():
+  meter, order = Meter(), []
+
+  class Noting(Slow):
+    def read(self, index=None, dtype=None):
+      order.append(self.array.shape[0])
+      return super().read(index, dtype)
+
+  sizes = [9, 10, 12, 11]
+  leaves = {
+    f"p{n}": Noting(np.zeros((size, 1 << 19), np.float32), meter)
+    for n, size in enumerate(sizes)
+  }
+  found = restore(checkpoint_of(leaves), {name: x.shape for name, x in leaves.items()})
+  assert order == [12, 11, 10, 9] and list(found) == ["p0", "p1", "p2", "p3"]
 
 
 def test_a_model_without_parameters_is_fine():
