@@ -27,7 +27,8 @@ def inspect(path: str) -> str:
   """
   found = formats.open_any(path)
   rows = _prompt_rows(found) if isinstance(found, PromptFile) else _model_rows(found)
-  head = [f"{name:<12} {value}" for name, value in rows.items()]
+  width = max(map(len, rows))
+  head = [f"{name:<{width}}  {value}" for name, value in rows.items()]
   table = [
     f"{name:<62} {leaf.dtype!s:<9} {_axes(leaf.shape):<16} {_bytes(leaves.nbytes(leaf)):>9}"
     for name, leaf in sorted(_leaves(found).items())

@@ -1,6 +1,7 @@
 """`prompt-tuning <command>`: a table of commands, each imported when it is called."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -48,10 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
       raise checks.unknown("command", name, list(COMMANDS))
     module = importlib.import_module(COMMANDS[name][0])
-    return module.main(name, rest) or 0
+    status = module.main(name, rest) or 0
+    sys.stdout.flush()
+    return status
   except checks.InputError as error:
     print(f"prompt-tuning: {error}", file=sys.stderr)
     return 2
+  except BrokenPipeError:  # whoever read the output, `head` perhaps, has enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
   except KeyboardInterrupt:
     print("prompt-tuning: stopped; the same command continues", file=sys.stderr)
     return 130

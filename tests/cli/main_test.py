@@ -222,3 +222,17 @@ def test_scale_names_the_sizes_there_are(run, tmp_path):
   status, _, err = run("scale", str(tmp_path), "--rung=2m=package://assets")
   assert status == 2
   assert "models/sizes/reviews_3m.gin" in err
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_enough_is_no_error():
+  line = f"{sys.executable} -m prompt_tuning inspect package://assets/t5_1_1_reviews"
+  found = subprocess.run(
+    ["bash", "-c", f"set -o pipefail; {line} | head -n 1"],
+    cwd=REPO,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert found.returncode == 0 and found.stderr == ""
+  assert found.stdout.split() == ["format", "T5X"]
