@@ -130,13 +130,11 @@ def spread(rows: list[dict[str, float]]) -> dict[str, dict[str, float]]:
 def machine() -> dict[str, str]:
   """Processor and versions."""
   import jax
-  import tensorstore
 
   names = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
   model = next(
     line.split(":")[1].strip() for line in names if line.startswith("model name")
   )
-  del tensorstore
   return {
     "processor": f"{model}, {platform.machine()}",
     "python": platform.python_version(),

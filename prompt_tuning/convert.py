@@ -8,7 +8,6 @@ import functools
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import numpy as np
@@ -23,7 +22,8 @@ from prompt_tuning.training.adafactor import Adafactor
 
 MODELS, PROMPTS = ("t5x", "hf"), ("peft", "npy", "safetensors")
 FORMATS = (*MODELS, *PROMPTS)
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = t5x.SAVE_DTYPES
+_MOST_STEPS = (1 << 31) - 1
 _STEP = re.compile(r"checkpoint_(\d+)")
 
 
@@ -34,7 +34,7 @@ class Options:
   Attributes:
     base: The model that a prompt belongs to: to `t5x` its checkpoint, which the prompt is
       put into; to `peft` the name that the adapter gives for it.
-    dtype: Stored dtype, one of `DTYPES`; None keeps each array's own.
+    dtype: Stored dtype, one of `DTYPES`; None keeps each array's own, float32 for prompts.
     step: Training step of a T5X checkpoint; None keeps the source's.
   """
 
@@ -63,17 +63,16 @@ def convert(source: str, target: str, to: str, options: Options = Options()) -> 
     checks.choice("dtype", options.dtype, DTYPES)
   _check_step(options.step, to)
   place = files.path(target)
-  with files.writing(place):
-    if to in PROMPTS:
-      return _prompt(formats.read_prompt(source), place, to, options)
-    model = _model(source, to, options)
-    return (_huggingface if to == "hf" else _t5x)(model, place, options)
+  if to in PROMPTS:
+    return _prompt(formats.read_prompt(source), place, to, options)
+  model = _model(source, to, options)
+  return (_huggingface if to == "hf" else _t5x)(model, place, options)
 
 
 def _check_step(step: int | None, to: str) -> None:
-  if step is not None and (to != "t5x" or not 0 <= step < 1 << 31):
+  if step is not None and (to != "t5x" or not 0 <= step <= _MOST_STEPS):
     raise checks.InputError(
-      f"--step is {step}, expected 0 to {(1 << 31) - 1}, and only with --to t5x; remove it"
+      f"--step is {step}, expected 0 to {_MOST_STEPS}, and only with --to t5x; remove it"
     )
 
 
@@ -104,8 +103,13 @@ def _t5x(found: Checkpoint, place: epath.Path, options: Options) -> str:
   final = place / f"checkpoint_{step}"
   if final.exists():
     raise files.taken(final)
-  params = _Values(_cast(found.leaves, options.dtype))
-  return str(t5x.save(place, params, step, None, _fresh_slots(found)))
+  if not 0 <= step <= _MOST_STEPS:
+    raise checks.InputError(
+      f"the step is {step}, expected 0 to {_MOST_STEPS}; set it with --step"
+    )
+  params = Checkpoint(found.path, found.format, _cast(found.leaves, options.dtype))
+  with files.writing(final):
+    return str(t5x.save(place, params, step, None, _fresh_slots(found)))
 
 
 def _fresh_slots(found: Checkpoint) -> dict[str, np.ndarray]:
@@ -127,7 +131,8 @@ def _huggingface(found: Checkpoint, place: epath.Path, options: Options) -> str:
       file=sys.stderr,
     )
   config = dataclasses.asdict(inspection.config_of(found))
-  huggingface.save(place, _cast(leaves, options.dtype), config)
+  with files.writing(place):
+    huggingface.save(place, _cast(leaves, options.dtype), config)
   return str(place)
 
 
@@ -136,16 +141,23 @@ def _prompt(
 ) -> str:
   if place.exists():
     raise files.taken(place)
+  dtype = options.dtype or "float32"
   if to == "peft":
-    peft.save(place, found, options.base, options.dtype or "float32")
+    with files.writing(place):
+      peft.save(place, found, options.base, dtype)
     return str(place)
+  if options.base is not None:
+    raise checks.InputError(
+      f"--base is {options.base}, expected none with --to {to}, which has no place for it; "
+      "remove it"
+    )
   suffix = f".{to}"
   if place.suffix != suffix:
     raise checks.InputError(
       f"the target is {place.name!r}, expected a name that ends in {suffix}; rename it"
     )
-  dtype = options.dtype or "float32"
-  prompt_files.save_prompt(str(place), found.prompt, found.metadata, dtype)
+  with files.writing(place):
+    prompt_files.save_prompt(str(place), found.prompt, found.metadata, dtype)
   return str(place)
 
 
@@ -177,19 +189,3 @@ def _cast(leaves: Mapping[str, Leaf], dtype: str | None) -> dict[str, Leaf]:
   if dtype is None:
     return dict(leaves)
   return {name: Cast(leaf, np.dtype(dtype)) for name, leaf in leaves.items()}
-
-
-class _Values(Mapping[str, Any]):
-  """{path: array} of leaves, each read when it is asked for."""
-
-  def __init__(self, leaves: Mapping[str, Leaf]):
-    self._leaves = leaves
-
-  def __getitem__(self, name: str) -> np.ndarray:
-    return self._leaves[name].read()
-
-  def __iter__(self):
-    return iter(self._leaves)
-
-  def __len__(self) -> int:
-    return len(self._leaves)

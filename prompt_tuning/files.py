@@ -6,6 +6,7 @@ import io
 import math
 import os
 import pathlib
+import secrets
 import tempfile
 from collections.abc import Iterator
 
@@ -73,10 +74,15 @@ def writing(target: os.PathLike) -> Iterator[None]:
   """Turns what goes wrong with a place to write into `InputError`."""
   try:
     yield
-  except OSError as error:
+  except checks.InputError:
+    raise
+  except Exception as error:  # a bucket's client has errors of its own
+    if not isinstance(error, OSError) and not is_remote(target):
+      raise
+    why = getattr(error, "strerror", None) or error
     raise checks.InputError(
-      f"{target} cannot be written ({error.strerror or error}), expected a new name in a "
-      "folder that may be filled; choose another"
+      f"{target} cannot be written ({why}), expected a new name in a folder that may be "
+      "filled; choose another"
     ) from error
 
 
@@ -89,11 +95,13 @@ def new_folder(target: epath.Path) -> Iterator[epath.Path]:
   """
   if target.exists():
     raise taken(target)
-  temporary = target.parent / f"{target.name}.tmp-{os.getpid()}"
+  temporary = target.parent / f"{target.name}.tmp-{secrets.token_hex(4)}"
   temporary.mkdir(parents=True)
   try:
     yield temporary
     temporary.rename(target)
+    if not is_remote(target):
+      _sync_folder(target.parent)
   except BaseException:
     temporary.rmtree(missing_ok=True)
     raise

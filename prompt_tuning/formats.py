@@ -102,10 +102,17 @@ def open_any(path: str) -> Checkpoint | PromptFile:
 
 
 def _open(formats: tuple[Format, ...], place: epath.Path) -> Any:
-  for format in formats:
-    found = format.find(place)
-    if found is not None:
-      return format.read(found)
+  try:
+    for format in formats:
+      found = format.find(place)
+      if found is not None:
+        return format.read(found)
+  except checks.InputError:
+    raise
+  except Exception as error:  # a bucket's client has errors of its own
+    if isinstance(error, OSError) or files.is_remote(place):
+      raise unreadable(place, first_line(error)) from error
+    raise
   return None
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from prompt_tuning import checks, files, formats, trees
 from prompt_tuning.checkpoints import leaves
 from prompt_tuning.checkpoints.checkpoint import Checkpoint
-from prompt_tuning.checkpoints.leaves import Index, Inline, Leaf
+from prompt_tuning.checkpoints.leaves import Inline, Leaf
 from prompt_tuning.checkpoints.prompt_files import PromptFile
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.progress import Progress
@@ -45,8 +45,9 @@ def diff(one: str, other: str) -> list[str]:
     InputError: One of them cannot be read.
   """
   first, second = _leaves(formats.open_any(one)), _leaves(formats.open_any(other))
-  lines, bar = [], Progress("compare", len(first))
-  for number, name in enumerate(sorted(first.keys() | second.keys()), 1):
+  names = sorted(first.keys() | second.keys())
+  lines, bar = [], Progress("compare", len(names))
+  for name in names:
     if name not in second:
       lines.append(f"- {name}")
     elif name not in first:
@@ -54,7 +55,7 @@ def diff(one: str, other: str) -> list[str]:
     else:
       found = _difference(first[name], second[name])
       lines += [f"~ {name}: {found}"] if found else []
-    bar.update(min(number, len(first)))
+    bar.advance()
   bar.close()
   return lines
 
@@ -162,29 +163,22 @@ def _difference(one: Leaf, other: Leaf) -> str:
   """How two leaves differ, in words; empty where they do not."""
   if one.shape != other.shape:
     return f"{_axes(one.shape)} and {_axes(other.shape)}"
-  most = max((_largest(one, other, box) for box in _boxes(one.shape)), default=0.0)
+  most = _largest(one.read().reshape(-1), other.read().reshape(-1))
   kinds = "" if one.dtype == other.dtype else f"{one.dtype} and {other.dtype}"
   values = f"largest absolute difference {most:.6g}" if most else ""
   return ", ".join(part for part in (kinds, values) if part)
 
 
-def _largest(one: Leaf, other: Leaf, box: Index) -> float:
-  """The largest absolute difference in a box; values that are no numbers equal nothing."""
-  first, second = (leaf.read(box).astype(np.float64) for leaf in (one, other))
-  equal = (first == second) | (np.isnan(first) & np.isnan(second))
-  apart = np.abs(np.subtract(first, second, where=~equal, out=np.zeros_like(first)))
-  return float(np.max(np.where(np.isnan(apart), np.inf, apart), initial=0.0))
-
-
-def _boxes(shape: Shape) -> Iterator[Index]:
-  """Boxes that cover an array, each of a bounded number of elements."""
-  if not shape:
-    yield ()
-    return
-  rows = max(1, _BLOCK // max(1, math.prod(shape[1:])))
-  for start in range(0, shape[0], rows):
-    first = slice(start, min(start + rows, shape[0]))
-    yield (first, *leaves.whole(shape[1:]))
+def _largest(one: np.ndarray, other: np.ndarray) -> float:
+  """The largest absolute difference; what is no number equals only its like."""
+  most = 0.0
+  for start in range(0, one.size, _BLOCK):
+    block = slice(start, start + _BLOCK)
+    first, second = one[block].astype(np.float64), other[block].astype(np.float64)
+    equal = (first == second) | (np.isnan(first) & np.isnan(second))
+    apart = np.abs(np.subtract(first, second, where=~equal, out=np.zeros_like(first)))
+    most = max(most, float(np.max(np.where(np.isnan(apart), np.inf, apart))))
+  return most
 
 
 def _axes(shape: Shape) -> str:

@@ -58,7 +58,7 @@ def fingerprint(params: FlatParams) -> str:
   """A short digest of a set of weights: names, shapes and evenly spaced values.
 
   Values are rounded to bfloat16 first, so that a checkpoint keeps its fingerprint
-  when it is stored or restored in half precision. Reads 256 values per array.
+  when it is stored or restored in bfloat16. Reads 256 values per array.
 
   Returns:
     16 hexadecimal digits.

@@ -476,3 +476,33 @@ def test_a_damaged_source_leaves_no_step_behind(tmp_path, params):
   with pytest.raises(checks.InputError, match="encoder/encoder_norm/scale"):
     convert.convert(str(tmp_path / "from"), str(tmp_path / "to"), "t5x")
   assert t5x.saved_steps(epath.Path(tmp_path / "to")) == []
+
+
+@pytest.mark.parametrize("to", ["npy", "safetensors", "peft"])
+def test_a_prompt_beyond_float16_is_refused(tmp_path, to):
+  large = np.full((2, 4), 1e6, np.float32)
+  prompt_files.save_prompt(str(tmp_path / "large.safetensors"), large)
+  target = tmp_path / f"out.{to}"
+  with pytest.raises(checks.InputError, match="beyond float16"):
+    convert.convert(
+      str(tmp_path / "large.safetensors"), str(target), to, Options(dtype="float16")
+    )
+  assert not target.exists()
+
+
+def test_a_model_beyond_float16_is_refused_even_beside_infinities(tmp_path):
+  t5x.save(epath.Path(tmp_path), {"a": np.array([np.inf, 1e6], np.float32)}, 1)
+  with pytest.raises(checks.InputError, match="beyond float16"):
+    convert.convert(str(tmp_path), str(tmp_path / "out"), "t5x", Options(dtype="float16"))
+  assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_step_that_t5x_cannot_hold_is_refused(tmp_path, model):
+  target = str(tmp_path / "checkpoint_99999999999")
+  with pytest.raises(checks.InputError, match="the step is 99999999999"):
+    convert.convert(str(model), target, "t5x")
+
+
+def test_a_base_is_refused_where_there_is_no_place_for_it(tmp_path, prompt):
+  with pytest.raises(checks.InputError, match="--base is x"):
+    convert.convert(str(prompt), str(tmp_path / "p.npy"), "npy", Options(base="x"))

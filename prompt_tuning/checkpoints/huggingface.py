@@ -43,6 +43,7 @@ _ACTIVATIONS = {  # feed_forward_proj -> mlp_activations; gelu is the tanh appro
   "relu": ("relu",),
 }
 _EPSILON = 1e-6
+_COMPARED = 1 << 22  # numbers that are compared at a time
 _SHARD_BYTES = 5_000_000_000
 _MOST_LAYERS = 4096
 _MT5_VOCABULARY = 250_000  # ids from which a vocabulary is mT5's
@@ -189,7 +190,15 @@ def _logits(table: Leaf, head: Leaf | None, scaled: bool) -> Leaf | None:
 
 
 def _equal(one: Leaf, other: Leaf) -> bool:
-  return one.shape == other.shape and np.array_equal(one.read(), other.read())
+  if one.shape != other.shape:
+    return False
+  rows, width = one.shape
+  step = max(1, _COMPARED // width)
+  for start in range(0, rows, step):  # most differ in the first rows
+    box = (slice(start, min(start + step, rows)), slice(0, width))
+    if not np.array_equal(one.read(box), other.read(box)):
+      return False
+  return True
 
 
 def _is_scaled(config: Mapping[str, Any]) -> bool:
@@ -279,12 +288,14 @@ def _write_weights(place: epath.Path, tensors: Mapping[str, Leaf], most: int) ->
   bar, metadata = Progress("write", len(tensors)), {"format": "pt"}
   if len(shards) == 1:
     safetensors_files.write(place / WEIGHTS, tensors, metadata, bar.advance)
+    bar.close()
     return
   where: dict[str, str] = {}
   for number, shard in enumerate(shards, 1):
     name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
     safetensors_files.write(place / name, shard, metadata, bar.advance)
     where |= dict.fromkeys(shard, name)
+  bar.close()
   total = sum(map(stored.nbytes, tensors.values()))
   _write_json(place / _INDEX, {"metadata": {"total_size": total}, "weight_map": where})
 

@@ -164,7 +164,8 @@ class Cast:
   def read(self, index: Index | None = None, dtype: np.dtype | None = None) -> np.ndarray:
     """See `Leaf`."""
     values = self.leaf.read(index, self.dtype)
-    if not np.all(np.isfinite(values)) and np.all(np.isfinite(self.leaf.read(index))):
+    lost = np.isinf(values)
+    if np.any(lost & np.isfinite(self.leaf.read(index) if np.any(lost) else values)):
       raise checks.InputError(
         f"an array has values beyond {self.dtype}, expected at most "
         f"{ml_dtypes.finfo(self.dtype).max}; choose bfloat16 or float32"

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from prompt_tuning import checks
 from prompt_tuning.checkpoints import msgpack_trees, t5x, zarr_arrays, zarr_metadata
 from prompt_tuning.checkpoints.checkpoint import Checkpoint, first_line, unreadable
 from prompt_tuning.checkpoints.leaves import Inline, Leaf
@@ -56,7 +57,8 @@ def read(folder: epath.Path) -> Checkpoint:
   with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
     is_ocdbt = (folder / _MANIFEST).exists()
     open_one = functools.partial(_leaf_in_ocdbt if is_ocdbt else _leaf, folder)
-    found = dict(zip(names, pool.map(open_one, names), strict=True)) | inline
+    opened = pool.map(functools.partial(_wanted, open_one, _parameters(names)), names)
+    found = {n: x for n, x in zip(names, opened, strict=True) if x is not None} | inline
   format = "Orbax (OCDBT)" if is_ocdbt else "Orbax (one zarr array per variable)"
   named = next(filter(None, map(_STEP.fullmatch, (folder.name, folder.parent.name))), None)
   step = Inline(np.asarray(int(named[1]) if named else 0))
@@ -124,6 +126,26 @@ def _leaf_in_ocdbt(folder: epath.Path, name: str) -> Leaf:
     return everything and zarr_arrays.keys_below(location, everything.nbytes)
 
   return _opened(folder, name, location, stored)
+
+
+def _parameters(names: list[str]) -> re.Pattern[str]:
+  """What matches the names that must be read: parameters and step."""
+  for prefix in ("target/", "params/"):
+    if any(prefix in name for name in names):
+      return re.compile(rf"(_optimizer/)?{prefix}.*|(.*/)?step")
+  return re.compile(".*")
+
+
+def _wanted(
+  open_one: Callable[[str], Leaf], needed: re.Pattern[str], name: str
+) -> Leaf | None:
+  """A leaf; None for one that is not needed and cannot be read, an optimizer's perhaps."""
+  try:
+    return open_one(name)
+  except checks.InputError:
+    if needed.fullmatch(name):
+      raise
+    return None
 
 
 def _opened(

@@ -16,7 +16,7 @@ from etils import epath
 from prompt_tuning import files
 from prompt_tuning.checkpoints import prompt_files, safetensors_files
 from prompt_tuning.checkpoints.checkpoint import first_line, unreadable
-from prompt_tuning.checkpoints.leaves import Inline
+from prompt_tuning.checkpoints.leaves import Cast, Inline
 from prompt_tuning.checkpoints.prompt_files import PromptFile
 
 CONFIG = "adapter_config.json"
@@ -89,7 +89,7 @@ def save(
   Raises:
     InputError: The folder exists.
   """
-  array = prompt_files.single(prompt).astype(np.dtype(dtype))
+  array = Cast(Inline(prompt_files.single(prompt)), np.dtype(dtype)).read()
   config: dict[str, Any] = {
     **_KIND,
     "base_model_name_or_path": base_model or prompt.metadata.get("base_model"),

@@ -14,7 +14,7 @@ from etils import epath
 
 from prompt_tuning import checks, files
 from prompt_tuning.checkpoints import safetensors_files, t5x
-from prompt_tuning.checkpoints.leaves import Inline
+from prompt_tuning.checkpoints.leaves import Cast, Inline
 from prompt_tuning.types import ArrayLike
 
 _TENSOR = "prompt"
@@ -59,7 +59,7 @@ def save_prompt(
     InputError: numpy has no such dtype.
   """
   target = files.path(path)
-  array = np.asarray(prompt).astype(np.dtype(dtype))
+  array = Cast(Inline(np.asarray(prompt)), np.dtype(dtype)).read()
   if target.suffix != safetensors_files.SUFFIX:
     if array.dtype.kind == "V":
       raise checks.InputError(

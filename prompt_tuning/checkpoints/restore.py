@@ -29,6 +29,7 @@ _REMEDY = (
   "choose the model config that the checkpoint was made with, or name what may be "
   "drawn at random in utils.RestoreCheckpointConfig.initialise"
 )
+_DTYPES = ("float32", "bfloat16", "float16")
 _GROUP_BYTES = 16 << 20  # of small arrays that are read at a time
 _LOCAL_READERS, _REMOTE_READERS = 2, 16  # threads; remote ones mostly wait
 
@@ -39,7 +40,8 @@ class RestoreCheckpointConfig:
 
   Attributes:
     path: A checkpoint of any format: a folder, a file, or a folder of steps (latest).
-    dtype: "float32" or "bfloat16" to cast on the way in; None keeps what is stored.
+    dtype: "float32", "bfloat16" or "float16" to cast on the way in; None keeps what is
+      stored.
     ignore: Regular expressions of names that the file may have beyond the model's.
     initialise: Regular expressions of names that the file may lack; those weights are
       drawn at random. Without it no weight ever is.
@@ -49,6 +51,18 @@ class RestoreCheckpointConfig:
   dtype: str | None = None
   ignore: Sequence[str] = (".*prompt.*",)
   initialise: Sequence[str] = ()
+
+  def __post_init__(self):
+    if self.dtype is not None:
+      checks.choice("RestoreCheckpointConfig.dtype", self.dtype, _DTYPES)
+    for pattern in (*self.ignore, *self.initialise):
+      try:
+        re.compile(pattern)
+      except re.error as error:
+        raise checks.InputError(
+          f"RestoreCheckpointConfig has the pattern {pattern!r} ({error}), expected a "
+          "regular expression; correct it"
+        ) from error
 
 
 def restore(
@@ -114,7 +128,7 @@ class _Parts:
     self.nbytes = leaves.nbytes(leaf)
 
   def read(self) -> Array:
-    """The array on its devices; no byte is read twice."""
+    """The array on its devices; a box that several hold is read once."""
     blocks = self._blocks()
     shards = [
       jax.device_put(blocks[_bounds(box)], device) for device, box in self._boxes.items()

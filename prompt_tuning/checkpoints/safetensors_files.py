@@ -8,6 +8,7 @@ data     tensors in C order, from offset 0, without gaps and without overlaps
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
@@ -138,6 +139,9 @@ def write(
     for part in parts:
       sink.write(bytes(part) if files.is_remote(path) else part)
       written()
+    if not files.is_remote(path):
+      sink.flush()
+      os.fsync(sink.fileno())
 
 
 def encoded(

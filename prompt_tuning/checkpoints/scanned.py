@@ -3,8 +3,8 @@
   encoder/encoder/attention/query/kernel [d_model, layers, joined_kv]
     -> encoder/layers_0/attention/query/kernel [d_model, joined_kv], layers_1, ...
 
-A scanned tower has a relative position table in every layer. Where they are all the same,
-they become the one shared table of the plain layout.
+A scanned tower has a relative position table in every layer. Where those of both towers are
+all the same, they become the shared tables of the plain layout.
 """
 
 import re
@@ -17,6 +17,7 @@ from prompt_tuning.checkpoints.checkpoint import unreadable
 from prompt_tuning.checkpoints.leaves import Layer, Leaf
 
 _STACKED = re.compile(r"(encoder/encoder|decoder/decoder)/(.+)")
+_TABLE = re.compile(r"(encoder/encoder|decoder/decoder)/relpos_bias/rel_embedding")
 _MOST_LAYERS = 4096
 _POSITIONS = "relpos_bias/rel_embedding"
 
@@ -29,6 +30,8 @@ def unstacked(leaves: Mapping[str, Leaf], path: epath.Path) -> dict[str, Leaf]:
   """
   found: dict[str, Leaf] = {}
   depths: dict[str, int] = {}
+  tables = [leaf for name, leaf in leaves.items() if _TABLE.fullmatch(name)]
+  is_shared = all(len(leaf.shape) > 1 and _same(leaf) for leaf in tables)
   for name, leaf in leaves.items():
     match = _STACKED.fullmatch(name)
     if match is None:
@@ -41,7 +44,7 @@ def unstacked(leaves: Mapping[str, Leaf], path: epath.Path) -> dict[str, Leaf]:
         path, f"{name} stacks {depth} layers, other parameters {depths[tower]}"
       )
     layers: list[Leaf] = [Layer(leaf, number) for number in range(depth)]
-    if rest == _POSITIONS and _same(leaf):
+    if rest == _POSITIONS and is_shared:
       found[f"{tower}/{rest}"] = layers[0]
     else:
       found |= {f"{tower}/layers_{n}/{rest}": layer for n, layer in enumerate(layers)}

@@ -10,7 +10,7 @@ by what it is. Contract: T5X checkpoints, versions 2 and 3; written: version 3.
 
 import functools
 import re
-import time
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -154,7 +154,7 @@ def save(
   final = folder / f"checkpoint_{step}"
   if final.exists():
     return final
-  temporary = folder / f"checkpoint_{step}.tmp-{int(time.time())}"
+  temporary = folder / f"checkpoint_{step}.tmp-{secrets.randbelow(1 << 31)}"
   temporary.mkdir(parents=True)
   try:
     target = _write_arrays(temporary, params, dtype)
@@ -198,7 +198,7 @@ def _write(folder: epath.Path, name: str, array: np.ndarray, dtype: str) -> dict
     "kvstore": zarr_arrays.location(folder, name),
     "store_data_equal_to_fill_value": True,
   }
-  ts.open(here, create=True).result().write(array.astype(dtype)).result()
+  ts.open(here, create=True).result().write(array.astype(dtype, copy=False)).result()
   driver = {"driver": "gcs", "bucket": "t5x-dummy-bucket"}
   if not files.is_remote(folder):
     driver = {"driver": "file"}

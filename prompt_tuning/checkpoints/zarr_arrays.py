@@ -47,7 +47,7 @@ class Zarr:
       # A chunk that is not there is damage; tensorstore would fill in zeros.
       spec = {"kvstore": self.location, "fill_missing_data_reads": False}
       store = ts.open({"driver": found.driver, **spec}, open=True).result()
-      if dtype not in (None, self.dtype):
+      if dtype is not None and dtype != self.dtype:
         store = ts.cast(store, dtype)  # chunk by chunk
       return np.asarray(store[index or ...].read().result())
     except _FAILURES as error:

@@ -15,21 +15,25 @@ def main(command: str, arguments: Sequence[str]) -> int:
     epilog="a line that works as pasted:\n  prompt-tuning convert "
     "package://assets/t5_1_1_reviews runs/reviews_hf --to hf",
   )
-  from prompt_tuning import convert
-
   add = parser.add_argument
   add("source", help="checkpoint or prompt, local, gs:// or package://")
   add("target", help="a new folder or file; nothing is overwritten")
-  add("--to", required=True, choices=convert.FORMATS, help="format of the target")
+  add("--to", required=True, metavar="t5x|hf|peft|npy|safetensors", help="target's format")
   add(
     "--base",
     metavar="CHECKPOINT",
     help="the model of a prompt: for t5x the checkpoint to put the prompt into, for peft "
     "the name or folder of the Hugging Face model",
   )
-  add("--dtype", choices=convert.DTYPES, help="stored dtype (default: as it is)")
+  add(
+    "--dtype",
+    metavar="float32|bfloat16|float16",
+    help="stored dtype (default: as it is; float32 for prompts)",
+  )
   add("--step", type=int, help="training step of a T5X checkpoint (default: as it is)")
   given = parser.parse_args(arguments)
+  from prompt_tuning import convert
+
   options = convert.Options(base=given.base, dtype=given.dtype, step=given.step)
   print(convert.convert(given.source, given.target, given.to, options))
   return 0

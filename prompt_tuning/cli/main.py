@@ -59,5 +59,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
   except KeyboardInterrupt:
-    print("prompt-tuning: stopped; the same command continues", file=sys.stderr)
+    print("prompt-tuning: stopped; a run continues with the same command", file=sys.stderr)
     return 130

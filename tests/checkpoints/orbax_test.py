@@ -233,3 +233,16 @@ def test_an_index_that_names_more_than_the_store_has_is_refused(tmp_path):
   (tmp_path / "x" / "_METADATA").write_text(text.replace("token_embedder", "elsewhere"))
   with pytest.raises(checks.InputError, match="target/elsewhere/embedding"):
     read_all(tmp_path / "x")
+
+
+def test_a_slot_that_cannot_be_read_does_not_stand_in_the_way(tmp_path):
+  tree = train_state()
+  tree["state"]["param_states"]["odd"] = np.zeros(3, np.complex64)
+  saved(tmp_path / "x", tree, use_ocdbt=False)
+  found = formats.load(str(tmp_path / "x"))
+  assert_holds(found, PARAMS)
+  assert "state/param_states/odd" not in found.others
+  tree["target"]["odd"] = np.zeros(3, np.complex64)
+  saved(tmp_path / "y", tree, use_ocdbt=False)
+  with pytest.raises(checks.InputError, match="target/odd"):
+    formats.load(str(tmp_path / "y"))

@@ -353,3 +353,9 @@ def test_the_largest_arrays_are_read_first():
 
 def test_a_model_without_parameters_is_fine():
   assert restore(checkpoint_of({}), {}) == {}
+
+
+@pytest.mark.parametrize("wrong", [{"dtype": "flot32"}, {"ignore": ["("]}])
+def test_a_config_that_cannot_be_used_says_so_at_once(wrong):
+  with pytest.raises(checks.InputError, match=r"flot32|regular expression"):
+    RestoreCheckpointConfig(path="x", **wrong)

@@ -111,3 +111,14 @@ def test_a_scanned_checkpoint_reads_as_the_plain_one(tmp_path, tiny_config, tiny
   assert found.keys() == plain.keys()
   for name, array in plain.items():
     np.testing.assert_array_equal(found[name], array)
+
+
+def test_position_tables_are_shared_by_both_towers_or_by_none():
+  found = unstacked(
+    {
+      "encoder/encoder/relpos_bias/rel_embedding": np.arange(6.0).reshape(1, 3, 2),
+      "decoder/decoder/relpos_bias/rel_embedding": np.ones((1, 1, 2)),
+    }
+  )
+  assert "decoder/layers_0/relpos_bias/rel_embedding" in found
+  assert "decoder/relpos_bias/rel_embedding" not in found
