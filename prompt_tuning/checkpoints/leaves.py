@@ -163,7 +163,8 @@ class Cast:
 
   def read(self, index: Index | None = None, dtype: np.dtype | None = None) -> np.ndarray:
     """See `Leaf`."""
-    values = self.leaf.read(index, self.dtype)
+    with np.errstate(over="ignore"):  # told below
+      values = self.leaf.read(index, self.dtype)
     lost = np.isinf(values)
     if np.any(lost & np.isfinite(self.leaf.read(index) if np.any(lost) else values)):
       raise checks.InputError(
