@@ -5,7 +5,6 @@ Models become T5X or Hugging Face, prompts become PEFT, numpy or safetensors.
 
 import dataclasses
 import functools
-import re
 import sys
 from collections.abc import Mapping
 
@@ -24,7 +23,6 @@ MODELS, PROMPTS = ("t5x", "hf"), ("peft", "npy", "safetensors")
 FORMATS = (*MODELS, *PROMPTS)
 DTYPES = t5x.SAVE_DTYPES
 _MOST_STEPS = (1 << 31) - 1
-_STEP = re.compile(r"checkpoint_(\d+)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,10 +89,10 @@ def _model(source: str, to: str, options: Options) -> Checkpoint:
 
 def _t5x(found: Checkpoint, place: epath.Path, options: Options) -> str:
   """Writes `place`, if it is called checkpoint_<step>, or a step folder in it."""
-  named = _STEP.fullmatch(place.name)
+  named = t5x.step_of(place)
   step = found.step if options.step is None else options.step
-  if named:
-    place, step = place.parent, int(named[1])
+  if named is not None:
+    place, step = place.parent, named
   if options.step not in (None, step):
     raise checks.InputError(
       f"--step is {options.step} and the target checkpoint_{step}, expected the same; "

@@ -1,7 +1,6 @@
 """What a checkpoint or prompt holds, and where two of them differ."""
 
 import math
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -112,23 +111,9 @@ def _model_rows(found: Checkpoint) -> dict[str, Any]:
 
 def fingerprint(found: Checkpoint) -> str:
   """The fingerprint of the model in a checkpoint; a prompt in it does not count."""
-  names = [name for name in found if "prompt" not in name]
-  bar = Progress("read", len(names))
-
-  class Read(Mapping[str, np.ndarray]):
-    """Reads an array when its turn comes."""
-
-    def __getitem__(self, name: str) -> np.ndarray:
-      bar.advance()
-      return found[name]
-
-    def __iter__(self) -> Iterator[str]:
-      return iter(names)
-
-    def __len__(self) -> int:
-      return len(names)
-
-  digits = trees.fingerprint(Read())
+  model = {name: leaf for name, leaf in found.leaves.items() if "prompt" not in name}
+  bar = Progress("read", len(model))
+  digits = trees.fingerprint(Checkpoint(found.path, found.format, model), bar.advance)
   bar.close()
   return digits
 

@@ -54,11 +54,15 @@ def describe(state: Any, rename: Callable[[str], str] = str) -> str:
   return "\n".join(lines)
 
 
-def fingerprint(params: FlatParams) -> str:
+def fingerprint(params: FlatParams, seen: Callable[[], None] = lambda: None) -> str:
   """A short digest of a set of weights: names, shapes and evenly spaced values.
 
   Values are rounded to bfloat16 first, so that a checkpoint keeps its fingerprint
   when it is stored or restored in bfloat16. Reads 256 values per array.
+
+  Args:
+    params: {path: array}; each is asked for when its turn comes.
+    seen: Called after every array.
 
   Returns:
     16 hexadecimal digits.
@@ -72,6 +76,7 @@ def fingerprint(params: FlatParams) -> str:
     values = np.asarray(jax.device_get(taken)).astype(ml_dtypes.bfloat16)
     digest.update(f"{path} {tuple(array.shape)}".encode())
     digest.update(values.tobytes())
+    seen()
   return digest.hexdigest()[:16]
 
 

@@ -17,7 +17,6 @@ from prompt_tuning.checkpoints.checkpoint import unreadable
 from prompt_tuning.checkpoints.leaves import Layer, Leaf
 
 _STACKED = re.compile(r"(encoder/encoder|decoder/decoder)/(.+)")
-_TABLE = re.compile(r"(encoder/encoder|decoder/decoder)/relpos_bias/rel_embedding")
 _MOST_LAYERS = 4096
 _POSITIONS = "relpos_bias/rel_embedding"
 
@@ -30,7 +29,10 @@ def unstacked(leaves: Mapping[str, Leaf], path: epath.Path) -> dict[str, Leaf]:
   """
   found: dict[str, Leaf] = {}
   depths: dict[str, int] = {}
-  tables = [leaf for name, leaf in leaves.items() if _TABLE.fullmatch(name)]
+  stacks = {
+    match: leaf for name, leaf in leaves.items() if (match := _STACKED.fullmatch(name))
+  }
+  tables = [leaf for match, leaf in stacks.items() if match[2] == _POSITIONS]
   is_shared = all(len(leaf.shape) > 1 and _same(leaf) for leaf in tables)
   for name, leaf in leaves.items():
     match = _STACKED.fullmatch(name)

@@ -109,8 +109,14 @@ def saved_steps(path: epath.Path) -> list[int]:
   """Steps of the `checkpoint_<step>` folders in `path`, in order."""
   if not path.is_dir():
     return []
-  found = (_STEP.fullmatch(child.name) for child in path.iterdir())
-  return sorted(int(match[1]) for match in found if match)
+  found = (step_of(child) for child in path.iterdir())
+  return sorted(step for step in found if step is not None)
+
+
+def step_of(path: epath.Path) -> int | None:
+  """The step that a folder is named for; None where it is no `checkpoint_<step>`."""
+  match = _STEP.fullmatch(path.name)
+  return int(match[1]) if match else None
 
 
 def latest(path: epath.Path) -> epath.Path:

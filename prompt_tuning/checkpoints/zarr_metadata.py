@@ -15,8 +15,8 @@ import tensorstore as ts
 from prompt_tuning.checkpoints.leaves import shape_of
 from prompt_tuning.types import Shape
 
-FILES = (".zarray", "zarr.json")  # of versions 2 and 3
-_BESIDE = (*FILES, ".zattrs", ".zgroup")
+_FILES = (".zarray", "zarr.json")  # of versions 2 and 3
+_BESIDE = (*_FILES, ".zattrs", ".zgroup")
 Location = dict[str, Any]  # a tensorstore key-value store, its path ending in "/"
 
 _COMPRESSORS = (None, "blosc", "gzip", "zlib", "zstd")  # of T5X, Orbax and tensorstore
@@ -110,7 +110,7 @@ def read(location: Location) -> Metadata:
     ValueError: There is none, or it is of something that no checkpoint holds.
   """
   store = ts.KvStore.open(location).result()
-  for name, parse in zip(FILES, (_version_2, _version_3), strict=True):
+  for name, parse in zip(_FILES, (_version_2, _version_3), strict=True):
     content = store.read(name).result().value
     if content:
       try:

@@ -396,7 +396,7 @@ def test_nothing_is_left_of_a_save_that_failed(tmp_path, monkeypatch, error):
     write(*arguments)
     raise error("the disk is full")
 
-  monkeypatch.setattr(safetensors_files, "write", failing)
+  monkeypatch.setattr(safetensors_files, "write", failing)  # no disk to fill here
   with pytest.raises(error, match="the disk is full"):
     adapters.save(epath.Path(tmp_path / "new"), prompt_file(PROMPT))
   assert not list(tmp_path.iterdir())
