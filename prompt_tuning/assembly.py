@@ -8,7 +8,7 @@ from flax import nnx
 from prompt_tuning import checks, formats, partitioning, trees
 from prompt_tuning.checkpoints.checkpoint import Checkpoint
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig, restore
-from prompt_tuning.data.vocabularies import SentencePiece
+from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.models import parameters
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.models.parameters import Parameters
@@ -84,7 +84,7 @@ def check_facts(config: T5Config, checkpoint: Checkpoint) -> None:
 
 
 def with_prompt(
-  base: Base, prompt: Prompt, vocabulary: SentencePiece, key: Array
+  base: Base, prompt: Prompt, vocabulary: Vocabulary, key: Array
 ) -> PromptedT5:
   """The model with a bank of prompts in front.
 
@@ -103,17 +103,17 @@ def with_prompt(
   return PromptedT5(base.model, PromptBank(bank))
 
 
-def check_vocabulary(vocabulary: SentencePiece, base: Base) -> None:
+def check_vocabulary(vocabulary: Vocabulary, base: Base) -> None:
   """Raises `InputError` when the embedding table has fewer rows than the vocabulary."""
   pieces, rows = vocabulary.load().vocab_size, base.model.config.vocab_size
   if pieces > rows:
     raise checks.InputError(
-      f"the vocabulary {vocabulary.sentencepiece_model_file} has {pieces} ids, the model's "
+      f"the vocabulary {vocabulary.name} has {pieces} ids, the model's "
       f"table {rows} rows, expected at least as many; choose the model's own vocabulary"
     )
 
 
-def check_prompt_file(path: str, base: Base, vocabulary: SentencePiece) -> None:
+def check_prompt_file(path: str, base: Base, vocabulary: Vocabulary) -> None:
   """Raises `InputError` when a prompt belongs to another model or vocabulary."""
   file = formats.read_prompt(path)
   here = {

@@ -27,6 +27,7 @@ _REQUIRED = "%gin.REQUIRED"
 CONFIGURABLES = {
   "models.T5Config": "prompt_tuning.models.config:T5Config",
   "seqio.SentencePieceVocabulary": "prompt_tuning.data.vocabularies:SentencePiece",
+  "seqio.ByteVocabulary": "prompt_tuning.data.vocabularies:Bytes",
   "prompts.Prompt": "prompt_tuning.prompts.start:Prompt",
   "prompts.RandomUniform": "prompt_tuning.prompts.start:RandomUniform",
   "prompts.SampledVocab": "prompt_tuning.prompts.start:SampledVocab",
@@ -43,6 +44,7 @@ CONFIGURABLES = {
   "utils.RestoreCheckpointConfig": (
     "prompt_tuning.checkpoints.restore:RestoreCheckpointConfig"
   ),
+  "tables.Table": "prompt_tuning.data.table:Table",
   "trainer.Trainer": "prompt_tuning.training.trainer:Trainer",
   "partitioning.PjitPartitioner": "prompt_tuning.partitioning:Partitioner",
   "decoding.Prediction": "prompt_tuning.prediction:Prediction",

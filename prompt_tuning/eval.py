@@ -16,7 +16,7 @@ from prompt_tuning import prediction as predictions
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data import quiet
 from prompt_tuning.data.dataset_config import DatasetConfig
-from prompt_tuning.data.vocabularies import SentencePiece
+from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.partitioning import Partitioner
 from prompt_tuning.prompts.start import Prompt
@@ -39,7 +39,7 @@ class EvalConfig:
   """
 
   model: T5Config
-  vocabulary: SentencePiece
+  vocabulary: Vocabulary
   checkpoint: RestoreCheckpointConfig
   prompt: Prompt
   dataset: DatasetConfig
@@ -101,9 +101,9 @@ def evaluate(config: EvalConfig, config_text: str = "") -> dict[str, dict[str, f
   folder = files.output_folder(config.output_dir, "EVAL_OUTPUT_DIR")
   ready = prepare(config)
   quiet.import_seqio()
-  from prompt_tuning.data import evaluation, tasks
+  from prompt_tuning.data import evaluation, registry
 
-  provider = tasks.find(config.dataset, config.vocabulary)
+  provider = registry.find(config.dataset, config.vocabulary)
   run = evaluation.Evaluation(config.dataset, provider, str(folder / "inference_eval"))
   (folder / "config.gin").write_text(config_text)
   found, _ = run.run(

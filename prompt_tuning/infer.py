@@ -15,7 +15,7 @@ from prompt_tuning import prediction as predictions
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data import quiet
 from prompt_tuning.data.dataset_config import DatasetConfig
-from prompt_tuning.data.vocabularies import SentencePiece
+from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.eval import Ready, prepare
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.partitioning import Partitioner
@@ -43,7 +43,7 @@ class InferConfig:
 
   mode: str = "predict"
   model: T5Config
-  vocabulary: SentencePiece
+  vocabulary: Vocabulary
   checkpoint: RestoreCheckpointConfig
   prompt: Prompt
   dataset: DatasetConfig
@@ -73,9 +73,9 @@ def infer(config: InferConfig, config_text: str = "") -> str:
   folder = files.output_folder(config.output_dir, "INFER_OUTPUT_DIR")
   ready = prepare(config)
   quiet.import_seqio()
-  from prompt_tuning.data import batches, tasks
+  from prompt_tuning.data import batches, registry
 
-  provider = tasks.find(config.dataset, config.vocabulary)
+  provider = registry.find(config.dataset, config.vocabulary)
   examples, dataset = batches.inference_examples(config.dataset, provider)
   name = f"{config.dataset.mixture_or_task_name}-{config.mode}.jsonl-00000-of-00001"
   size = config.dataset.batch_size

@@ -15,7 +15,7 @@ from etils import epath
 from prompt_tuning import assembly
 from prompt_tuning.checkpoints import prompt_files, t5x
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
-from prompt_tuning.data.vocabularies import SentencePiece
+from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.prompts import bank
 from prompt_tuning.prompts.prompted import PromptedT5
@@ -38,7 +38,7 @@ class Learned(Protocol):
   ) -> assembly.Base:
     """The pretrained model, on the devices of `mesh`."""
 
-  def model(self, base: assembly.Base, vocabulary: SentencePiece, key: Array) -> PromptedT5:
+  def model(self, base: assembly.Base, vocabulary: Vocabulary, key: Array) -> PromptedT5:
     """The model of which the tunable variables learn."""
 
   def optimizer(
@@ -72,7 +72,7 @@ class PromptTuning:
     """See `Learned`."""
     return assembly.load_base(config, source, mesh=mesh)
 
-  def model(self, base: assembly.Base, vocabulary: SentencePiece, key: Array) -> PromptedT5:
+  def model(self, base: assembly.Base, vocabulary: Vocabulary, key: Array) -> PromptedT5:
     """See `Learned`."""
     return assembly.with_prompt(base, self.prompt, vocabulary, key)
 
@@ -118,7 +118,7 @@ class ModelTuning:
     """See `Learned`."""
     return assembly.load_base(config, source, Tunable, mesh)
 
-  def model(self, base: assembly.Base, vocabulary: SentencePiece, key: Array) -> PromptedT5:
+  def model(self, base: assembly.Base, vocabulary: Vocabulary, key: Array) -> PromptedT5:
     """See `Learned`."""
     del key
     assembly.check_vocabulary(vocabulary, base)

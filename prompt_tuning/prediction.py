@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 
 from prompt_tuning import checks, partitioning
-from prompt_tuning.data.vocabularies import SentencePiece
+from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.decoding.greedy import greedy
 from prompt_tuning.decoding.ranking import rank
 from prompt_tuning.training.state import Split
@@ -31,7 +31,7 @@ class Prediction:
   labels: Sequence[str] | None = None
   max_len: int | None = None
 
-  def candidates(self, vocabulary: SentencePiece) -> np.ndarray | None:
+  def candidates(self, vocabulary: Vocabulary) -> np.ndarray | None:
     """The labels as tokens [num_labels, target_len] int32, or None.
 
     Raises:
@@ -69,7 +69,7 @@ def answers(
   split: Split,
   frozen: nnx.State,
   how: Prediction,
-  vocabulary: SentencePiece,
+  vocabulary: Vocabulary,
   mesh: jax.sharding.Mesh,
 ) -> Answers:
   """Compiles how a model answers.

@@ -9,7 +9,7 @@ from prompt_tuning import checks, files
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data import objective_config
 from prompt_tuning.data.objective_config import Objective
-from prompt_tuning.data.vocabularies import SentencePiece
+from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.partitioning import Partitioner
 from prompt_tuning.training.adafactor import Adafactor
@@ -42,7 +42,7 @@ class PretrainConfig:
   """
 
   model: T5Config
-  vocabulary: SentencePiece
+  vocabulary: Vocabulary
   tokens: str
   objectives: Sequence[Objective]
   checkpoint: RestoreCheckpointConfig | None = None
@@ -81,10 +81,10 @@ class PretrainConfig:
         f"the tokens are of a vocabulary of {known['ids']} ids, the model's table has "
         f"{self.model.vocab_size} rows, expected at least as many; raise NUM_EMBEDDINGS"
       )
-    name = self.vocabulary.sentencepiece_model_file
+    name = self.vocabulary.name
     if files.is_remote(name) or not files.path(name).exists():
       return
-    if files.sha256(files.path(name)) != known["sha256"]:
+    if self.vocabulary.described()["sha256"] != known["sha256"]:
       raise checks.InputError(
         f"the tokens in {self.tokens} were made with another vocabulary than {name}; run "
         "`prompt-tuning tokens` with this model's file, or set VOCABULARY"

@@ -14,7 +14,7 @@ from typing import Any
 from prompt_tuning import __version__, checks, files
 from prompt_tuning.data import objective_config, quiet, token_arrays
 from prompt_tuning.data.objective_config import Objective
-from prompt_tuning.data.vocabularies import SentencePiece
+from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.progress import Progress
 
 
@@ -30,7 +30,7 @@ class TokensConfig:
   """
 
   objectives: Sequence[Objective]
-  vocabulary: SentencePiece
+  vocabulary: Vocabulary
   output_dir: str
   seed: int = 0
 

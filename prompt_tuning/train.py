@@ -103,7 +103,7 @@ class _Run:
     trainer, dataset = config.trainer, config.train_dataset
     key_learned, key_train = jax.random.split(jax.random.key(trainer.random_seed))
     model = config.learned.model(base, config.vocabulary, key_learned)
-    _data().tasks.find(dataset, config.vocabulary)  # fails here rather than later
+    _data().registry.find(dataset, config.vocabulary)  # fails here rather than later
     self.first, self.last = trainer.steps(base.step)
     self.split = states.Split.of(model)
     self.frozen = partitioning.replicate(self.split.frozen, self.mesh)
@@ -122,7 +122,7 @@ class _Run:
       self.test_dataset = dataclasses.replace(
         config.eval_dataset, split=config.test_split or config.eval_dataset.split
       )
-      _data().tasks.find(self.test_dataset, config.vocabulary)
+      _data().registry.find(self.test_dataset, config.vocabulary)
     self.answers = predictions.answers(
       self.split, self.frozen, config.prediction, config.vocabulary, self.mesh
     )
@@ -143,13 +143,13 @@ class _Run:
     if dataset is None:
       return None
     data = _data()
-    provider = data.tasks.find(dataset, self.config.vocabulary)
+    provider = data.registry.find(dataset, self.config.vocabulary)
     log_dir = str(self.folder / "inference_eval") if log else None
     return data.evaluation.Evaluation(dataset, provider, log_dir)
 
   def _batches(self, done: int) -> Iterator[dict[str, np.ndarray]]:
     data, dataset = _data(), self.config.train_dataset
-    provider = data.tasks.find(dataset, self.config.vocabulary)
+    provider = data.registry.find(dataset, self.config.vocabulary)
     return data.batches.training_batches(dataset, provider, done - self.first)
 
   def loop(self) -> None:
@@ -248,7 +248,7 @@ class _Run:
       "score": score,
       "metrics": found,
       "vocabulary": self.config.vocabulary.described()["sha256"],
-      "tokenizer": self.config.vocabulary.sentencepiece_model_file,
+      "tokenizer": self.config.vocabulary.name,
       "library_version": __version__,
     }
     self.config.learned.save_best(self.folder, self.state.params, metadata)
@@ -310,16 +310,16 @@ def overall(found: dict[str, dict[str, float]], metric: str | None) -> float:
 def _data() -> Any:
   """The data room, imported when a run needs it: it brings in TensorFlow."""
   quiet.import_seqio()
-  from prompt_tuning.data import batches, evaluation, tasks
+  from prompt_tuning.data import batches, evaluation, registry
 
-  return _Data(batches, evaluation, tasks)
+  return _Data(batches, evaluation, registry)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Data:
   batches: Any
   evaluation: Any
-  tasks: Any
+  registry: Any
 
 
 def _log(text: str) -> None:

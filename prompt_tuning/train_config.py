@@ -6,7 +6,7 @@ import json
 from prompt_tuning.assembly import Base
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data.dataset_config import DatasetConfig
-from prompt_tuning.data.vocabularies import SentencePiece
+from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.learned import Learned
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.partitioning import Partitioner
@@ -40,7 +40,7 @@ class TrainConfig:
   """
 
   model: T5Config
-  vocabulary: SentencePiece
+  vocabulary: Vocabulary
   checkpoint: RestoreCheckpointConfig
   learned: Learned
   optimizer: Adafactor

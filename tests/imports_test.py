@@ -85,7 +85,7 @@ def test_the_walk_sees_the_package():
   assert len(MODULES) > 50
   assert "gin" in imports("prompt_tuning.config").at_once
   assert "prompt_tuning.checks" in imports("prompt_tuning.files").at_once
-  assert "prompt_tuning.data.tasks" in imports("prompt_tuning.eval").later
+  assert "prompt_tuning.data.registry" in imports("prompt_tuning.eval").later
   assert {home(name) for name in MODULES} >= FLOOR | ROOMS
 
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from prompt_tuning import checks
+from prompt_tuning.data.table import Table
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,7 @@ class DatasetConfig:
     use_cached: Whether to read seqio's offline cache.
     pack: Whether rows hold several examples.
     module: Python module that registers the task when imported.
+    table: Files of one's own that make up the task, registered under the table's name.
   """
 
   mixture_or_task_name: str
@@ -32,6 +34,7 @@ class DatasetConfig:
   use_cached: bool = False
   pack: bool = False
   module: str | None = None
+  table: Table | None = None
 
   def __post_init__(self):
     if self.pack:

@@ -2,20 +2,17 @@
 
 import seqio
 
-from prompt_tuning import files
 from prompt_tuning.data import vocabularies
+from prompt_tuning.data.run_vocabulary import RunVocabulary
 
 
-def text_to_text(default: vocabularies.SentencePiece) -> dict[str, seqio.Feature]:
+def text_to_text(default: vocabularies.Vocabulary) -> dict[str, seqio.Feature]:
   """Inputs and targets in the run's vocabulary, EOS appended to both.
 
   Args:
     default: The vocabulary where no run has chosen one.
   """
-  chosen = vocabularies.current(default)
-  vocabulary = seqio.SentencePieceVocabulary(
-    str(files.path(chosen.sentencepiece_model_file)), chosen.extra_ids
-  )
+  vocabulary = RunVocabulary(default)
   return {
     "inputs": seqio.Feature(vocabulary, add_eos=True, required=False),
     "targets": seqio.Feature(vocabulary, add_eos=True),

@@ -13,7 +13,7 @@ from prompt_tuning.data import (
   documents,
   features,
   objectives,
-  tasks,
+  registry,
   text_files,
   vocabularies,
 )
@@ -21,7 +21,7 @@ from prompt_tuning.data.objective_config import Objective
 from prompt_tuning.data.token_arrays import FEATURES, Row
 
 
-def task(objective: Objective, vocabulary: vocabularies.SentencePiece) -> Any:
+def task(objective: Objective, vocabulary: vocabularies.Vocabulary) -> Any:
   """The seqio Task (or, for a registered name, Mixture) of an objective.
 
   Raises:
@@ -31,9 +31,9 @@ def task(objective: Objective, vocabulary: vocabularies.SentencePiece) -> Any:
   vocabularies.use(vocabulary)
   name, text = objective.name, objective.text
   if objective.kind is None:
-    tasks.import_modules(objective.module)
-    found = tasks.named(name)
-    tasks.check_vocabulary(name, found, vocabulary)
+    registry.import_modules(objective.module)
+    found = registry.named(name)
+    registry.check_vocabulary(name, found, vocabulary)
     return found
   if text is None:
     raise checks.InputError(
@@ -60,7 +60,7 @@ def _preprocessor(objective: Objective) -> Callable:
 
 def rows(
   objective: Objective,
-  vocabulary: vocabularies.SentencePiece,
+  vocabulary: vocabularies.Vocabulary,
   split: str,
   seed: int,
 ) -> Iterator[Row]:

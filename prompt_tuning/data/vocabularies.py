@@ -1,7 +1,7 @@
 """Where a vocabulary lies, and making one.
 
-Our own tasks ask `current()` for theirs. A run sets it before it imports task modules, so
-that one macro, VOCABULARY, decides for every task, online or off.
+Our own tasks speak `current()`, which a run sets from its macro VOCABULARY, so that one
+setting decides for every task, online or off (`run_vocabulary`).
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ from prompt_tuning import checks, files
 from prompt_tuning.data import quiet
 
 T5_PATH = "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
+MT5_PATH = "gs://t5-data/vocabs/mc4.250000.100extra/sentencepiece.model"
 EXTRA_IDS = 100  # sentinels above the pieces, as in every T5
 FIRST_SENTINEL = "<extra_id_0>"  # the one with the highest id
 
@@ -29,6 +30,11 @@ class SentencePiece:
 
   sentencepiece_model_file: str = T5_PATH
   extra_ids: int = EXTRA_IDS
+
+  @property
+  def name(self) -> str:
+    """Where it lies."""
+    return self.sentencepiece_model_file
 
   def load(self) -> Any:
     """The `seqio.SentencePieceVocabulary`.
@@ -47,20 +53,55 @@ class SentencePiece:
     }
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bytes:
+  """ByT5's vocabulary: the 256 bytes behind pad 0, EOS 1 and unknown 2.
+
+  Attributes:
+    extra_ids: Sentinels above the bytes.
+  """
+
+  extra_ids: int = 0
+
+  @property
+  def name(self) -> str:
+    """It lies nowhere."""
+    return "bytes"
+
+  def load(self) -> Any:
+    """The `seqio.ByteVocabulary`."""
+    quiet.import_seqio()
+    import seqio
+
+    return seqio.ByteVocabulary(self.extra_ids)
+
+  def described(self) -> dict[str, Any]:
+    """What a manifest says of it; the name stands for a file's hash."""
+    return {
+      "sha256": self.name,
+      "extra_ids": self.extra_ids,
+      "ids": self.load().vocab_size,
+    }
+
+
+Vocabulary = SentencePiece | Bytes
+
 T5 = SentencePiece()
+MT5 = SentencePiece(sentencepiece_model_file=MT5_PATH)
+BYT5 = Bytes()
 EMBEDDED = SentencePiece(
   sentencepiece_model_file="package://assets/t5_1_1_reviews/sentencepiece.model"
 )
 
-_current: list[SentencePiece] = []
+_current: list[Vocabulary] = []
 
 
-def use(vocabulary: SentencePiece) -> None:
-  """Makes `vocabulary` the one of every task module imported from now on."""
-  _current[:] = [vocabulary]
+def use(vocabulary: Vocabulary | None) -> None:
+  """Makes `vocabulary` the one that built-in tasks speak; None gives each its default."""
+  _current[:] = [] if vocabulary is None else [vocabulary]
 
 
-def current(default: SentencePiece = T5) -> SentencePiece:
+def current(default: Vocabulary = T5) -> Vocabulary:
   """The vocabulary of the run, or `default` where no run has set one."""
   return _current[0] if _current else default
 

@@ -3,7 +3,7 @@
 import pytest
 
 from prompt_tuning import checks
-from prompt_tuning.data import corpus, corpus_sources, movie_reviews, tasks, vocabularies
+from prompt_tuning.data import corpus, corpus_sources, movie_reviews, registry, vocabularies
 from prompt_tuning.data.dataset_config import DatasetConfig
 
 FIRST_TEST_SENTENCE = (
@@ -21,7 +21,7 @@ def task():
     split="test",
     batch_size=1,
   )
-  return tasks.find(config, vocabularies.EMBEDDED)
+  return registry.find(config, vocabularies.EMBEDDED)
 
 
 def rows(task, split, lengths=LENGTHS):
@@ -92,7 +92,7 @@ def test_the_split_is_checked_by_name():
     batch_size=1,
   )
   with pytest.raises(checks.InputError, match="nearest known: test"):
-    tasks.find(config, vocabularies.EMBEDDED)
+    registry.find(config, vocabularies.EMBEDDED)
 
 
 def test_the_sentinel_variant_puts_one_in_front_of_the_same_targets(task):
@@ -102,7 +102,7 @@ def test_the_sentinel_variant_puts_one_in_front_of_the_same_targets(task):
     split="test",
     batch_size=1,
   )
-  variant = tasks.find(config, vocabularies.EMBEDDED)
+  variant = registry.find(config, vocabularies.EMBEDDED)
   plain = list(rows(task, "test"))
   sentinel = list(rows(variant, "test", config.task_feature_lengths))
   first = vocabularies.EMBEDDED.load().vocab_size - 1

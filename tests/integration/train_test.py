@@ -22,7 +22,7 @@ import tiny_tasks
 
 import prompt_tuning as pt
 from prompt_tuning import assembly, config, formats, trees
-from prompt_tuning.data import batches, tasks
+from prompt_tuning.data import batches, registry
 from prompt_tuning.partitioning import Partitioner, replicate, shard_batch
 from prompt_tuning.training import state as states
 from prompt_tuning.training import steps
@@ -441,7 +441,7 @@ def prepared(settings, rows: int):
     settings.optimizer.transformation(settings.learning_rate_fn, base.step)
   )
   state = states.create(split, optimizer, jax.random.key(2), base.step)
-  provider = tasks.find(settings.train_dataset, settings.vocabulary)
+  provider = registry.find(settings.train_dataset, settings.vocabulary)
   dataset = dataclasses.replace(settings.train_dataset, batch_size=rows)
   return split, optimizer, state, next(batches.training_batches(dataset, provider))
 

@@ -13,7 +13,7 @@ from prompt_tuning.data.dataset_config import DatasetConfig
 BUILT_IN = "prompt_tuning.data.movie_reviews"
 
 
-def find(config: DatasetConfig, vocabulary: vocabularies.SentencePiece) -> Any:
+def find(config: DatasetConfig, vocabulary: vocabularies.Vocabulary) -> Any:
   """The seqio Task or Mixture of a dataset config.
 
   Raises:
@@ -22,6 +22,8 @@ def find(config: DatasetConfig, vocabulary: vocabularies.SentencePiece) -> Any:
   """
   vocabularies.use(vocabulary)
   import_modules(config.module)
+  if config.table is not None:
+    config.table.register()
   name = config.mixture_or_task_name
   provider = named(name)
   if config.split not in provider.splits:
@@ -78,7 +80,7 @@ def _modules(module: str | Sequence[str] | None) -> list[str]:
 
 
 def check_vocabulary(
-  name: str, provider: Any, vocabulary: vocabularies.SentencePiece
+  name: str, provider: Any, vocabulary: vocabularies.Vocabulary
 ) -> None:
   """Raises `InputError` unless a task's features use the model's vocabulary."""
   model = vocabulary.load()

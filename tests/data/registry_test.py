@@ -3,11 +3,11 @@
 import pytest
 
 from prompt_tuning import checks
-from prompt_tuning.data import tasks, vocabularies
+from prompt_tuning.data import registry, vocabularies
 
 
 def find(config, vocabulary=vocabularies.EMBEDDED):
-  return tasks.find(config, vocabulary)
+  return registry.find(config, vocabulary)
 
 
 def test_a_task_is_found_by_name(dataset_config, numbers):

@@ -1,0 +1,77 @@
+"""A vocabulary that is looked up when it is used, not when a task is registered.
+
+Tasks are registered when their module is imported, which may be before a run says where
+its vocabulary lies, or between two runs of one process.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import seqio
+import tensorflow as tf
+
+from prompt_tuning.data import vocabularies
+
+
+class RunVocabulary(seqio.Vocabulary):
+  """The vocabulary of the run, or a default where no run has set one.
+
+  Args:
+    default: Which one that is.
+  """
+
+  def __init__(self, default: vocabularies.Vocabulary):
+    self._default = default
+
+  def loaded(self) -> Any:
+    """The seqio vocabulary that this one stands for now.
+
+    Raises:
+      InputError: Its file is absent or damaged.
+    """
+    return vocabularies.current(self._default).load()
+
+  @property
+  def extra_ids(self) -> int:
+    """Sentinels above the pieces."""
+    return self.loaded().extra_ids
+
+  @property
+  def _base_vocab_size(self) -> int:
+    return self.loaded()._base_vocab_size
+
+  @property
+  def bos_id(self) -> int | None:
+    """Id of the beginning of a text, if there is one."""
+    return self.loaded().bos_id
+
+  @property
+  def eos_id(self) -> int | None:
+    """Id of the end of a text."""
+    return self.loaded().eos_id
+
+  @property
+  def unk_id(self) -> int | None:
+    """Id of what the vocabulary lacks."""
+    return self.loaded().unk_id
+
+  def _encode(self, s: str) -> Sequence[int]:
+    return self.loaded().encode(s)
+
+  def _decode(self, ids: Sequence[int]) -> str:
+    return self.loaded().decode(ids)
+
+  def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
+    return self.loaded().encode_tf(s)
+
+  def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
+    return self.loaded().decode_tf(ids)
+
+  def __eq__(self, other: object) -> bool:
+    if isinstance(other, RunVocabulary):
+      ours, theirs = (vocabularies.current(v._default) for v in (self, other))
+      return ours == theirs or ours.load() == theirs.load()
+    return bool(self.loaded() == other)
+
+  def __str__(self) -> str:
+    return f"the vocabulary {vocabularies.current(self._default).name}"

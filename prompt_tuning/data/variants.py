@@ -1,0 +1,155 @@
+"""One description of a task, registered under all the names that the original gives it.
+
+  glue_cola_v200                  "cola sentence: S"
+  taskless_glue_cola_v200         "sentence: S"
+  task_index_glue_cola_v200       "<sentinel 0> sentence: S"
+
+Each also ends in _examples, which shows some examples beside the metrics, and begins with
+mt5_ or byt5_, which is the vocabulary where a run sets none.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import seqio
+
+from prompt_tuning.data import (
+  example_metrics,
+  features,
+  label_words,
+  postprocessors,
+  preprocessors,
+  vocabularies,
+)
+from prompt_tuning.data.metrics import Metric
+
+PREFIXES = {  # what a name begins with -> the vocabulary without a run
+  "": vocabularies.T5,
+  "mt5_": vocabularies.MT5,
+  "byt5_": vocabularies.BYT5,
+}
+BASE, TASKLESS, TASK_INDEX = "", "taskless_", "task_index_"
+FORMS = (BASE, TASKLESS, TASK_INDEX)
+PLAIN, EXAMPLES = "", "_examples"
+SUFFIXES = (PLAIN, EXAMPLES)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Description:
+  """What all variants of a task share.
+
+  Attributes:
+    source: The records.
+    preprocessors: From records to texts "inputs" and "targets".
+    postprocess: From text to what the metrics compare; None leaves the text.
+    metrics: Of predictions.
+    labels: Label words in class order, where the answer is one of them.
+    index: Number of the task among those of its benchmark.
+    shown: How an example is shown, see `example_metrics.text_examples`.
+    find_negative: Whether wrong answers are shown by themselves.
+  """
+
+  source: seqio.DataSource
+  preprocessors: Sequence[Callable]
+  postprocess: Callable[..., Any] | None = None
+  metrics: Sequence[Metric] = ()
+  labels: tuple[str, ...] | None = None
+  index: int = 0
+  shown: Callable[..., str] | None = None
+  find_negative: bool = True
+
+
+def tfds(name: str, splits: Sequence[str] | Mapping[str, str]) -> seqio.DataSource:
+  """A TFDS dataset; the splits are said here so that names are known without data."""
+  return seqio.TfdsDataSource(tfds_name=name, splits=splits)
+
+
+def labelled(labels: tuple[str, ...]) -> Callable[..., int]:
+  """The postprocessor of a classification task."""
+  return functools.partial(
+    postprocessors.string_label_to_class_id, label_classes=labels
+  )
+
+
+def add(
+  name: str,
+  task: Description,
+  forms: Sequence[str] = FORMS,
+  suffixes: Sequence[str] = SUFFIXES,
+  prefixes: Sequence[str] = tuple(PREFIXES),
+) -> None:
+  """Registers a task in its variants; those that exist are left as they are."""
+  for prefix, form, suffix in itertools.product(prefixes, forms, suffixes):
+    full = f"{prefix}{form}{name}{suffix}"
+    if full in seqio.TaskRegistry.names():
+      continue
+    if task.labels is not None:
+      label_words.declare(full, task.labels)
+    seqio.TaskRegistry.add(
+      full,
+      source=task.source,
+      preprocessors=list(_steps(task, form)),
+      postprocess_fn=_postprocess(task, suffix),
+      metric_fns=list(_metrics(task, full, suffix)),
+      output_features=features.text_to_text(PREFIXES[prefix]),
+    )
+
+
+def add_mixture(
+  name: str,
+  rates: Mapping[str, float],
+  forms: Sequence[str] = FORMS,
+  suffixes: Sequence[str] = SUFFIXES,
+  prefixes: Sequence[str] = tuple(PREFIXES),
+  tail: str = "",
+) -> None:
+  """Registers a mixture in its variants, each of the members' own variants.
+
+  Args:
+    name: Without prefix, form and suffix.
+    rates: {name of a member, as `add` knows it: examples drawn relative to the others}.
+    forms: Which forms there are.
+    suffixes: Whether with examples.
+    prefixes: Of the vocabularies.
+    tail: What the mixture's name has behind the suffix.
+  """
+  for prefix, form, suffix in itertools.product(prefixes, forms, suffixes):
+    full = f"{prefix}{form}{name}{suffix}{tail}"
+    members = [(f"{prefix}{form}{m}{suffix}", float(rate)) for m, rate in rates.items()]
+    if full not in seqio.MixtureRegistry.names():
+      seqio.MixtureRegistry.add(full, members)
+
+
+def _steps(task: Description, form: str) -> Iterator[Callable]:
+  yield from task.preprocessors
+  if form != BASE:
+    yield preprocessors.remove_first_text_token
+  yield seqio.preprocessors.tokenize
+  if form == TASK_INDEX:
+    yield functools.partial(preprocessors.add_sentinel_to_beginning, offset=task.index)
+  yield seqio.CacheDatasetPlaceholder()
+  yield seqio.preprocessors.append_eos_after_trim
+
+
+def _postprocess(task: Description, suffix: str) -> Callable[..., Any] | None:
+  if suffix == PLAIN or not task.metrics:
+    return task.postprocess
+  return functools.partial(postprocessors.with_examples, postprocess=task.postprocess)
+
+
+def _metrics(task: Description, name: str, suffix: str) -> Iterator[Callable]:
+  if suffix == PLAIN:
+    yield from task.metrics
+    return
+  for metric in task.metrics:
+    yield functools.partial(example_metrics.unwrapped, metric=metric)
+  if task.metrics:
+    yield functools.partial(
+      example_metrics.text_examples,
+      task=name,
+      shown=task.shown,
+      find_negative=task.find_negative,
+    )
