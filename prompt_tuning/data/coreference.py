@@ -1,6 +1,6 @@
 """What a pronoun refers to: the Winograd schemas of SuperGLUE and DPR as text.
 
-  "wsc: Mitchell asked Tom if *he* could lend some money."  ->  "Tom"
+"wsc: Mitchell asked Tom if *he* could lend some money."  ->  "Tom"
 """
 
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ import tensorflow as tf
 
 Example = dict[str, tf.Tensor]
 _NAME = "wsc:"
-_DETERMINERS = frozenset(
-  "a an few her his each every many much my our some that the their these this those "
-  "which whose your".split()
-)
+_DETERMINERS = {
+  *("a", "an", "few", "her", "his", "each", "every", "many", "much", "my", "our", "some"),
+  *("that", "the", "their", "these", "this", "those", "which", "whose", "your"),
+}
 
 
 @seqio.map_over_dataset
@@ -57,7 +57,9 @@ def wsc_simple(
   return dataset.map(convert, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def _with_marked_pronoun(text: tf.Tensor, index: tf.Tensor, pronoun: tf.Tensor) -> tf.Tensor:
+def _with_marked_pronoun(
+  text: tf.Tensor, index: tf.Tensor, pronoun: tf.Tensor
+) -> tf.Tensor:
   """The text with *pronoun* for its word number `index`.
 
   Two records of the training set are off: in one the pronoun is the next word, in the

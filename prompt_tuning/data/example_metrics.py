@@ -43,7 +43,7 @@ def text_examples(
   pairs = list(zip(targets, predictions, strict=True))
   found = {f"{task} samples": pairs}
   if find_negative:
-    found[f"{task} negative samples"] = [p for p in pairs if p[0] != p[1]["prediction"]]
+    found[f"{task} negative samples"] = [pair for pair in pairs if _wrong(*pair)]
   return {
     title: seqio.metrics.Text(
       "\n\n---\n\n".join(
@@ -53,6 +53,14 @@ def text_examples(
     for title, some in found.items()
     if some
   }
+
+
+def _wrong(target: Any, prediction: Mapping[str, Any]) -> bool:
+  """Whether an answer is not the target, or none of several right ones."""
+  found = prediction["prediction"]
+  if isinstance(target, Mapping):  # with the group it belongs to
+    target, found = target["value"], found["value"]
+  return found not in target if isinstance(target, list) else found != target
 
 
 def _shown(target: Any, prediction: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import seqio
 import tensorflow as tf
 
 UNKNOWN = "<unk>"  # the target of an example without a label
-_FIRST_WORD = r"^\S*\s"
+_FIRST_WORD = "^[^ ]* "
 Example = dict[str, tf.Tensor]
 
 
@@ -34,7 +34,9 @@ def classification(
     titles: {field: what it is called}, where that differs.
   """
   titles = titles or {}
-  parts = [part for field in fields for part in (f"{titles.get(field, field)}:", example[field])]
+  parts = [
+    part for field in fields for part in (f"{titles.get(field, field)}:", example[field])
+  ]
   return {
     **_indices(example),
     "inputs": tf.strings.join([name, *parts], separator=" "),
@@ -49,11 +51,24 @@ def label_word(label: tf.Tensor, labels: Sequence[str]) -> tf.Tensor:
 
 
 def _indices(example: Example) -> Example:
-  """"idx", which submissions need; nested ones as "idx/question"."""
+  """The numbers that submissions need: "idx", nested ones as "idx/question"."""
   idx = example.get("idx")
   if isinstance(idx, Mapping):
     return {f"idx/{part}": value for part, value in idx.items()}
   return {} if idx is None else {"idx": idx}
+
+
+@seqio.map_over_dataset
+def single_spaced(example: Example) -> Example:
+  """Every run of white space in the inputs becomes one space."""
+  text = tf.strings.regex_replace(example["inputs"], r"\s+", " ")
+  return {**example, "inputs": text}
+
+
+@seqio.map_over_dataset
+def labelled_text(example: Example, field: str, labels: Sequence[str]) -> Example:
+  """One field as it is and the label as its word."""
+  return {"inputs": example[field], "targets": label_word(example["label"], labels)}
 
 
 @seqio.map_over_dataset
@@ -99,6 +114,23 @@ def _nested(example: Example, path: str) -> tf.Tensor:
   for key in path.split("/"):
     value = value[key]
   return value
+
+
+def random_targets(
+  dataset: tf.data.Dataset,
+  output_features: Mapping[str, seqio.Feature],
+  targets: Sequence[str],
+) -> tf.data.Dataset:
+  """Tokenized targets are replaced by one of some texts, each equally likely."""
+  vocabulary = output_features["targets"].vocabulary
+  choices = tf.ragged.constant([vocabulary.encode(text) for text in targets], tf.int32)
+
+  @seqio.map_over_dataset(num_seeds=1)
+  def draw(example: Example, seed: tf.Tensor) -> Example:
+    number = tf.random.stateless_uniform([], seed, 0, len(targets), tf.int32)
+    return {**example, "targets": choices[number]}
+
+  return draw(dataset)
 
 
 # The variants of a task: without its name, or with a number instead.

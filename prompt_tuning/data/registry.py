@@ -79,9 +79,7 @@ def _modules(module: str | Sequence[str] | None) -> list[str]:
   return [BUILT_IN, *given]
 
 
-def check_vocabulary(
-  name: str, provider: Any, vocabulary: vocabularies.Vocabulary
-) -> None:
+def check_vocabulary(name: str, provider: Any, vocabulary: vocabularies.Vocabulary) -> None:
   """Raises `InputError` unless a task's features use the model's vocabulary."""
   model = vocabulary.load()
   for feature, details in provider.output_features.items():

@@ -37,6 +37,11 @@ class RunVocabulary(seqio.Vocabulary):
     return self.loaded().extra_ids
 
   @property
+  def vocab_size(self) -> int:
+    """Ids in all, sentinels among them."""
+    return self.loaded().vocab_size
+
+  @property
   def _base_vocab_size(self) -> int:
     return self.loaded()._base_vocab_size
 

@@ -1,174 +1,43 @@
 """SuperGLUE (Wang et al. 2019) as text, from TFDS `super_glue`, and DPR.
 
-  super_glue_boolq_v102 ...                 see `variants` for what else a name may carry
-  super_glue_wsc_v102_simple_train, _eval   Winograd schemas, answered with the noun
-  super_glue_wsc_and_dev_v102_simple        the two together
-  dpr_v001_simple                           more schemas (Rahman & Ng 2012)
-  task_index_super_glue_v102_examples_proportional, ..._with_dpr_v102_...
-                                            all of it, by size of the training sets
+super_glue_boolq_v102 ...                 see `variants` for what else a name may carry
+super_glue_wsc_v102_simple_train, _eval   Winograd schemas, answered with the noun
+super_glue_wsc_and_dev_v102_simple        the two together
+dpr_v001_simple                           more schemas (Rahman & Ng 2012)
+task_index_super_glue_v102_examples_proportional, ..._with_dpr_v102_...
+                                          all of it, by size of the training sets
 """
 
-import functools
-from collections.abc import Callable, Sequence
+from prompt_tuning.data import super_glue_benchmark as benchmark
+from prompt_tuning.data import variants
 
-from prompt_tuning.data import (
-  coreference,
-  metrics,
-  postprocessors,
-  preprocessors,
-  reading,
-  text_metrics,
-  variants,
-)
+_VERSION = benchmark.VERSION
 
-VERSION = "v102"
-_TRAINED = ("train", "validation", "test")
-_YES_NO = ("False", "True")
-_ENTAILMENT = ("entailment", "not_entailment")
-_NLI = ("hypothesis", "premise")
-_CB_F1 = functools.partial(metrics.mean_multiclass_f1, num_classes=3)
-_MULTIRC = [
-  functools.partial(metrics.values_only, metric=metrics.f1),
-  metrics.exact_match_by_group,
-]
-
-# config -> fields in their order, label words in class order, metrics
-CLASSIFICATION = {
-  "boolq": (("passage", "question"), _YES_NO, [metrics.accuracy]),
-  "cb": (_NLI, ("entailment", "contradiction", "neutral"), [_CB_F1, metrics.accuracy]),
-  "copa": (
-    ("choice1", "choice2", "premise", "question"),
-    ("choice1", "choice2"),
-    [metrics.accuracy],
-  ),
-  "multirc": (("question", "answer", "paragraph"), _YES_NO, _MULTIRC),
-  "rte": (_NLI, _ENTAILMENT, [metrics.accuracy]),
-  "wic": (("sentence1", "sentence2", "word"), _YES_NO, [metrics.accuracy]),
-  "axb": (("sentence2", "sentence1"), _ENTAILMENT, []),
-  "axg": (_NLI, _ENTAILMENT, []),
-}
-_TITLES = {"axb": {"sentence1": "premise", "sentence2": "hypothesis"}}
-_SPLITS = {"axb": ("test",), "axg": ("test",)}
-_CALLED = {"axb": "rte", "axg": "rte"}
-INDEX = {
-  name: number
-  for number, name in enumerate(
-    ("boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc")
-  )
-}
-RATES = {  # training examples; the WSC records of both labels are evaluated only
-  "super_glue_wsc_v102_simple_train": 259,
-  "super_glue_wsc_v102_simple_eval": 0,
-  "super_glue_boolq_v102": 9427,
-  "super_glue_cb_v102": 250,
-  "super_glue_copa_v102": 400,
-  "super_glue_multirc_v102": 27243,
-  "super_glue_record_v102": 138854,
-  "super_glue_rte_v102": 2490,
-  "super_glue_wic_v102": 5428,
-}
-_DPR = {"dpr_v001_simple": 1322}
-_DIAGNOSTICS = {"super_glue_axb_v102": 0, "super_glue_axg_v102": 0}
-
-
-def classification(config: str) -> variants.Description:
-  """A task of `CLASSIFICATION`."""
-  fields, labels, its_metrics = CLASSIFICATION[config]
-  called = _CALLED.get(config, config)
-  text = functools.partial(
-    preprocessors.classification,
-    name=called,
-    fields=fields,
-    labels=labels,
-    titles=_TITLES.get(config),
-  )
-  multirc = config == "multirc"
-  return variants.Description(
-    source=source(config, _SPLITS.get(config, _TRAINED)),
-    preprocessors=[text, preprocessors.without_markup] if multirc else [text],
-    postprocess=postprocessors.multirc if multirc else variants.labelled(labels),
-    metrics=its_metrics,
-    labels=labels,
-    index=INDEX[called],
-  )
-
-
-def record() -> variants.Description:
-  """Queries with a gap, of which any right answer counts."""
-  return variants.Description(
-    source=source("record", _TRAINED),
-    preprocessors=[reading.record],
-    postprocess=postprocessors.record,
-    metrics=[functools.partial(metrics.first_of_group, metric=text_metrics.squad)],
-    index=INDEX["record"],
-  )
-
-
-def wsc_train() -> variants.Description:
-  """Schemas whose noun is the right one."""
-  right = functools.partial(coreference.wsc_simple, correct_referent_only=True)
-  return _schemas(right, ("train",))
-
-
-def wsc_eval() -> variants.Description:
-  """All schemas; an answer that means the noun says that it is the right one."""
-  return _schemas(
-    coreference.wsc_simple,
-    ("validation", "test"),
-    postprocess=coreference.wsc_matches,
-    metrics=[metrics.accuracy],
-  )
-
-
-def _schemas(text: Callable, splits: Sequence[str], **others) -> variants.Description:
-  return variants.Description(
-    source=source("wsc.fixed", splits),
-    preprocessors=[text],
-    index=INDEX["wsc"],
-    **others,
-  )
-
-
-def dpr() -> variants.Description:
-  """Schemas of DPR, answered with one of two nouns."""
-  return variants.Description(
-    source=variants.tfds("definite_pronoun_resolution:1.1.0", ("train", "test")),
-    preprocessors=[coreference.dpr_simple],
-    metrics=[metrics.accuracy],
-    index=INDEX["wsc"],
-  )
-
-
-def source(config: str, splits: Sequence[str]):
-  """The records of a config."""
-  return variants.tfds(f"super_glue/{config}:1.0.2", splits)
-
-
-for _config in CLASSIFICATION:
-  variants.add(f"super_glue_{_config}_{VERSION}", classification(_config))
-variants.add(f"super_glue_record_{VERSION}", record())
-variants.add(f"super_glue_wsc_{VERSION}_simple_train", wsc_train())
-variants.add(f"super_glue_wsc_{VERSION}_simple_eval", wsc_eval())
-variants.add("dpr_v001_simple", dpr())
+for _config in benchmark.CLASSIFICATION:
+  variants.add(f"super_glue_{_config}_{_VERSION}", benchmark.classification(_config))
+variants.add(f"super_glue_record_{_VERSION}", benchmark.record())
+variants.add(f"super_glue_wsc_{_VERSION}_simple_train", benchmark.wsc_train())
+variants.add(f"super_glue_wsc_{_VERSION}_simple_eval", benchmark.wsc_eval())
+variants.add("dpr_v001_simple", benchmark.dpr())
 variants.add_mixture(
-  f"super_glue_wsc_and_dev_{VERSION}_simple",
-  {f"super_glue_wsc_{VERSION}_simple_{part}": 1.0 for part in ("train", "eval")},
+  f"super_glue_wsc_and_dev_{_VERSION}_simple",
+  {f"super_glue_wsc_{_VERSION}_simple_{part}": 1.0 for part in ("train", "eval")},
 )
 variants.add_mixture(  # T5's own has DPR and the diagnostics in it
-  f"super_glue_{VERSION}",
-  {**_DPR, **RATES, **_DIAGNOSTICS},
+  f"super_glue_{_VERSION}",
+  {**benchmark.DPR, **benchmark.RATES, **benchmark.DIAGNOSTICS},
   forms=(variants.BASE,),
   tail="_proportional",
 )
 variants.add_mixture(
-  f"super_glue_{VERSION}",
-  RATES,
+  f"super_glue_{_VERSION}",
+  benchmark.RATES,
   forms=(variants.TASKLESS, variants.TASK_INDEX),
   tail="_proportional",
 )
 variants.add_mixture(
-  f"super_glue_with_dpr_{VERSION}",
-  {**RATES, **_DPR},
+  f"super_glue_with_dpr_{_VERSION}",
+  {**benchmark.RATES, **benchmark.DPR},
   forms=(variants.TASKLESS, variants.TASK_INDEX),
   tail="_proportional",
 )

@@ -20,9 +20,7 @@ def exact_match(targets: Sequence[str], predictions: Sequence[str]) -> dict[str,
   return {"exact_match": 100.0 * float(np.mean(same))}
 
 
-def squad(
-  targets: Sequence[Sequence[str]], predictions: Sequence[str]
-) -> dict[str, float]:
+def squad(targets: Sequence[Sequence[str]], predictions: Sequence[str]) -> dict[str, float]:
   """SQuAD's exact match and word F1, each the best over an example's right answers.
 
   Both sides lose case, punctuation and articles first (Rajpurkar et al. 2016, section 6).

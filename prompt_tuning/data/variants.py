@@ -26,7 +26,9 @@ from prompt_tuning.data import (
 )
 from prompt_tuning.data.metrics import Metric
 
-PREFIXES = {  # what a name begins with -> the vocabulary without a run
+PREFIXES: dict[
+  str, vocabularies.Vocabulary
+] = {  # what a name begins with -> the vocabulary without a run
   "": vocabularies.T5,
   "mt5_": vocabularies.MT5,
   "byt5_": vocabularies.BYT5,
@@ -67,11 +69,21 @@ def tfds(name: str, splits: Sequence[str] | Mapping[str, str]) -> seqio.DataSour
   return seqio.TfdsDataSource(tfds_name=name, splits=splits)
 
 
+def with_splits(
+  task: Description, splits: Sequence[str] | Mapping[str, str]
+) -> Description:
+  """The same task with other splits of its data."""
+  return dataclasses.replace(task, source=tfds(task.source.tfds_dataset.name, splits))
+
+
+def held_out(examples: int) -> dict[str, str]:
+  """The training split in two, the end of it as "validation"."""
+  return {"train": f"train[:-{examples}]", "validation": f"train[-{examples}:]"}
+
+
 def labelled(labels: tuple[str, ...]) -> Callable[..., int]:
   """The postprocessor of a classification task."""
-  return functools.partial(
-    postprocessors.string_label_to_class_id, label_classes=labels
-  )
+  return functools.partial(postprocessors.string_label_to_class_id, label_classes=labels)
 
 
 def add(
@@ -81,21 +93,40 @@ def add(
   suffixes: Sequence[str] = SUFFIXES,
   prefixes: Sequence[str] = tuple(PREFIXES),
 ) -> None:
-  """Registers a task in its variants; those that exist are left as they are."""
+  """Registers a task in its variants."""
   for prefix, form, suffix in itertools.product(prefixes, forms, suffixes):
     full = f"{prefix}{form}{name}{suffix}"
-    if full in seqio.TaskRegistry.names():
-      continue
-    if task.labels is not None:
-      label_words.declare(full, task.labels)
-    seqio.TaskRegistry.add(
-      full,
-      source=task.source,
-      preprocessors=list(_steps(task, form)),
-      postprocess_fn=_postprocess(task, suffix),
-      metric_fns=list(_metrics(task, full, suffix)),
-      output_features=features.text_to_text(PREFIXES[prefix]),
-    )
+    register(full, task, form, suffix, PREFIXES[prefix])
+
+
+def register(
+  full: str,
+  task: Description,
+  form: str = BASE,
+  suffix: str = PLAIN,
+  vocabulary: vocabularies.Vocabulary = vocabularies.T5,
+) -> None:
+  """Registers one variant under a name, unless the name exists.
+
+  Args:
+    full: The name.
+    task: What it is.
+    form: Of `FORMS`.
+    suffix: Of `SUFFIXES`.
+    vocabulary: Which one, where a run sets none.
+  """
+  if full in seqio.TaskRegistry.names():
+    return
+  if task.labels is not None:
+    label_words.declare(full, task.labels)
+  seqio.TaskRegistry.add(
+    full,
+    source=task.source,
+    preprocessors=list(_steps(task, form)),
+    postprocess_fn=_postprocess(task, suffix),
+    metric_fns=list(_metrics(task, full, suffix)),
+    output_features=features.text_to_text(vocabulary),
+  )
 
 
 def add_mixture(
@@ -118,9 +149,14 @@ def add_mixture(
   """
   for prefix, form, suffix in itertools.product(prefixes, forms, suffixes):
     full = f"{prefix}{form}{name}{suffix}{tail}"
-    members = [(f"{prefix}{form}{m}{suffix}", float(rate)) for m, rate in rates.items()]
-    if full not in seqio.MixtureRegistry.names():
-      seqio.MixtureRegistry.add(full, members)
+    members = {f"{prefix}{form}{m}{suffix}": float(rate) for m, rate in rates.items()}
+    register_mixture(full, members)
+
+
+def register_mixture(full: str, rates: Mapping[str, float]) -> None:
+  """Registers a mixture of {task: rate} under a name, unless the name exists."""
+  if full not in seqio.MixtureRegistry.names():
+    seqio.MixtureRegistry.add(full, list(rates.items()))
 
 
 def _steps(task: Description, form: str) -> Iterator[Callable]:

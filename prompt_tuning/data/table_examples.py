@@ -1,0 +1,134 @@
+"""From the rows of a table to pairs of texts, or to everything that is wrong with them."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from prompt_tuning import checks
+from prompt_tuning.data import row_problems, table_rows
+from prompt_tuning.data.table import Table
+
+_BETWEEN_ANSWERS = "|||"
+
+
+class Example(NamedTuple):
+  """One row as text.
+
+  Attributes:
+    inputs: The filled template.
+    targets: The label word, or the target as it is.
+    answers: All right answers.
+  """
+
+  inputs: str
+  targets: str
+  answers: list[str]
+
+
+def examples(table: Table, *, numbers: bool = False) -> dict[str, list[Example]]:
+  """The examples of every split, in the order of the rows.
+
+  Args:
+    table: Whose.
+    numbers: Whether targets must be numbers.
+
+  Raises:
+    InputError: A source cannot be read or has no row, or rows cannot be used; those of
+      all sources are named together.
+  """
+  problems = row_problems.Problems(table.name)
+  columns, example = table.columns(), _reader(table, numbers)
+  found: dict[str, list[Example]] = {}
+  for split, source in table.sources().items():
+    found[split] = []
+    place = table_rows.place(source, split)
+    for number, row in table_rows.read(source, split, columns, problems):
+      try:
+        found[split].append(example(row))
+      except _Unusable as error:
+        problems.add(place, number, str(error))
+  problems.check()
+  for split, source in table.sources().items():
+    if not found[split]:
+      raise checks.InputError(
+        f"{table_rows.place(source, split)} has no rows, expected at least one; correct the "
+        f"file or leave {split} out"
+      )
+  return found
+
+
+class _Unusable(Exception):
+  """What is wrong with a row, as the end of a sentence."""
+
+
+def _reader(table: Table, numbers: bool) -> Callable[[Mapping[str, Any]], Example]:
+  """From the values of a row to an example."""
+  template, words = table.template(), table.by_value()
+  fields = [name for name, is_column in template if is_column]
+
+  def read(row: Mapping[str, Any]) -> Example:
+    cells = {name: _text(name, row[name]) for name in fields}
+    if not any(map(str.strip, cells.values())):
+      raise _Unusable(f"its input is empty: {', '.join(map(repr, fields))}")
+    inputs = "".join(cells[part] if is_column else part for part, is_column in template)
+    targets = _target(table.targets, row[table.targets], words, numbers)
+    if table.answers is None:
+      return Example(inputs, targets, [targets])
+    return Example(inputs, targets, _answers(table.answers, row[table.answers]))
+
+  return read
+
+
+def _target(
+  column: str, value: Any, words: Mapping[str, str] | None, numbers: bool
+) -> str:
+  text = _text(column, value)
+  if words is not None and text in words:
+    return words[text]
+  if not text.strip():
+    raise _Unusable(f"its target {column!r} is empty")
+  if words is not None:
+    raise _Unusable(
+      f"its target {column!r} is {text!r}, none of {', '.join(map(repr, words))}"
+    )
+  if numbers and not _is_number(text):
+    raise _Unusable(f"its target {column!r} is {text!r}, no number")
+  return text
+
+
+def _is_number(text: str) -> bool:
+  try:
+    return math.isfinite(float(text))
+  except ValueError:
+    return False
+
+
+def _answers(column: str, value: Any) -> list[str]:
+  """The right answers in one cell."""
+  if not isinstance(value, list | tuple):
+    text = _text(column, value)
+    try:
+      value = json.loads(text)
+    except (ValueError, RecursionError):
+      value = text
+    if not isinstance(value, list):
+      value = text.split(_BETWEEN_ANSWERS)
+  found = [_text(column, answer).strip() for answer in value]
+  if not found or not all(found):
+    raise _Unusable(f"an answer in {column!r} is empty, or there is none")
+  return found
+
+
+def _text(column: str, value: Any) -> str:
+  """A value as the text that a vocabulary can encode."""
+  if value is None or (isinstance(value, float) and math.isnan(value)):
+    raise _Unusable(f"{column!r} has no value")
+  if isinstance(value, list | tuple | Mapping):
+    raise _Unusable(f"{column!r} is a {type(value).__name__}, expected text or a number")
+  text = value.decode(errors="surrogateescape") if isinstance(value, bytes) else str(value)
+  if "\0" in text:
+    raise _Unusable(f"{column!r} holds a NUL byte")
+  if any("\ud800" <= character <= "\udfff" for character in text):
+    raise _Unusable(f"{column!r} is not UTF-8")
+  return text
