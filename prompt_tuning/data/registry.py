@@ -7,18 +7,23 @@ from typing import Any
 import seqio
 
 from prompt_tuning import checks
-from prompt_tuning.data import vocabularies
+from prompt_tuning.data import tfds_store, vocabularies
 from prompt_tuning.data.dataset_config import DatasetConfig
 
-BUILT_IN = "prompt_tuning.data.movie_reviews"
+BUILT_IN = "prompt_tuning.data.tasks"
+MOVED = {  # where the original has its modules
+  "prompt_tuning.extended.perceptron.data.tasks": "prompt_tuning.data.perceptron",
+  "prompt_tuning.spot.data": "prompt_tuning.data.spot",
+  "prompt_tuning.recycling.data": "prompt_tuning.data.recycling",
+}
 
 
 def find(config: DatasetConfig, vocabulary: vocabularies.Vocabulary) -> Any:
   """The seqio Task or Mixture of a dataset config.
 
   Raises:
-    InputError: The module or the name is unknown, the split does not exist, or the
-      task speaks another vocabulary than the model.
+    InputError: The module or the name is unknown, the split does not exist, the data are
+      not here, or the task speaks another vocabulary than the model.
   """
   vocabularies.use(vocabulary)
   import_modules(config.module)
@@ -36,6 +41,9 @@ def find(config: DatasetConfig, vocabulary: vocabularies.Vocabulary) -> Any:
       f"TASK_FEATURE_LENGTHS is {dict(lengths or {})}, expected a length for every feature "
       f"of {name}; add {', '.join(sorted(lacking))}"
     )
+  for task in seqio.get_subtasks(provider):
+    if config.split in task.splits and not config.use_cached:
+      tfds_store.ensure(task)
   return provider
 
 
@@ -45,12 +53,18 @@ def named(name: str) -> Any:
   Raises:
     InputError: There is none of that name; the nearest are named.
   """
-  known = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
-  return seqio.get_mixture_or_task(checks.choice("task or mixture", name, known))
+  if name not in names():
+    importlib.import_module(BUILT_IN)
+  return seqio.get_mixture_or_task(checks.choice("task or mixture", name, names()))
+
+
+def names() -> list[str]:
+  """All that is registered, tasks and mixtures."""
+  return [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
 
 
 def import_modules(module: str | Sequence[str] | None) -> None:
-  """Imports the built-in task module and those that a run names.
+  """Imports the task modules that a run names; built-in tasks are found without.
 
   Raises:
     InputError: One is not there, or something that it imports is not.
@@ -76,7 +90,15 @@ def _missing(module: str, lacking: str) -> checks.InputError:
 
 def _modules(module: str | Sequence[str] | None) -> list[str]:
   given = [module] if isinstance(module, str) else list(module or [])
-  return [BUILT_IN, *given]
+  return [_home(name) for name in given]
+
+
+def _home(module: str) -> str:
+  """Where a module of the original is now."""
+  for theirs, ours in MOVED.items():
+    if module == theirs or module.startswith(f"{theirs}."):
+      return ours
+  return module
 
 
 def check_vocabulary(name: str, provider: Any, vocabulary: vocabularies.Vocabulary) -> None:

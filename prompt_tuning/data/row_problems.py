@@ -41,6 +41,11 @@ class Problems:
 
 def check_columns(place: str, there: Sequence[str], wanted: Sequence[str]) -> None:
   """Raises `InputError` unless all of `wanted` is `there`, and no name twice."""
+  odd = [name for name in there if not _is_text(name)]
+  if odd:
+    raise checks.InputError(
+      f"{place} has a column {odd[0]!r}, expected names in UTF-8; save it as UTF-8"
+    )
   twice = [name for name, count in collections.Counter(there).items() if count > 1]
   if twice:
     raise checks.InputError(
@@ -55,6 +60,11 @@ def check_columns(place: str, there: Sequence[str], wanted: Sequence[str]) -> No
       f"{_quoted(dict.fromkeys([*close, *there]))}; correct the input template, the target "
       "column or the file"
     )
+
+
+def _is_text(name: str) -> bool:
+  whole = name.encode(errors="ignore").decode() == name
+  return whole and "\0" not in name
 
 
 def _quoted(names: Sequence[str] | dict[str, None]) -> str:

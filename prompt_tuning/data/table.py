@@ -1,10 +1,10 @@
 """Files of one's own as a task: data about data, no TensorFlow needed.
 
-  reviews = Table(
-    name="reviews", train="train.csv", validation="dev.csv",
-    inputs="review: {text}", targets="label", labels={"0": "negative", "1": "positive"},
-  )
-  reviews.register()
+reviews = Table(
+  name="reviews", train="train.csv", validation="dev.csv", inputs="review: {text}",
+  targets="label", labels={"0": "negative", "1": "positive"},
+)
+reviews.register()
 """
 
 import dataclasses
@@ -140,12 +140,19 @@ class Table:
         f"the table's name is {self.name!r}, expected letters, digits and _ . : # only; "
         "choose another"
       )
+    if not isinstance(self.targets, str):
+      raise checks.InputError(
+        f"the target column of {self.name} is {self.targets!r}, expected its name; set it, "
+        "e.g. TARGET_COLUMN"
+      )
     if not self.sources():
       raise checks.InputError(
         f"the table {self.name} has no rows, expected a file or a data set for train, "
         "validation or test; give one, e.g. TRAIN_FILE"
       )
-    if isinstance(self.metrics, str) or not self.metrics:
+    if not isinstance(self.metrics, list | tuple) or not all(
+      isinstance(name, str) for name in self.metrics or [None]
+    ):
       raise checks.InputError(
         f"the metrics of {self.name} are {self.metrics!r}, expected a list of names; write "
         "['accuracy']"

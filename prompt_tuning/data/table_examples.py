@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from prompt_tuning import checks
-from prompt_tuning.data import row_problems, table_rows
+from prompt_tuning.data import row_problems, table_metrics, table_rows
 from prompt_tuning.data.table import Table
 
 _BETWEEN_ANSWERS = "|||"
@@ -18,7 +18,7 @@ class Example(NamedTuple):
   Attributes:
     inputs: The filled template.
     targets: The label word, or the target as it is.
-    answers: All right answers.
+    answers: All right answers, where answers are compared.
   """
 
   inputs: str
@@ -26,19 +26,15 @@ class Example(NamedTuple):
   answers: list[str]
 
 
-def examples(table: Table, *, numbers: bool = False) -> dict[str, list[Example]]:
+def read(table: Table) -> dict[str, list[Example]]:
   """The examples of every split, in the order of the rows.
-
-  Args:
-    table: Whose.
-    numbers: Whether targets must be numbers.
 
   Raises:
     InputError: A source cannot be read or has no row, or rows cannot be used; those of
       all sources are named together.
   """
   problems = row_problems.Problems(table.name)
-  columns, example = table.columns(), _reader(table, numbers)
+  columns, example = table.columns(), _reader(table)
   found: dict[str, list[Example]] = {}
   for split, source in table.sources().items():
     found[split] = []
@@ -52,8 +48,8 @@ def examples(table: Table, *, numbers: bool = False) -> dict[str, list[Example]]
   for split, source in table.sources().items():
     if not found[split]:
       raise checks.InputError(
-        f"{table_rows.place(source, split)} has no rows, expected at least one; correct the "
-        f"file or leave {split} out"
+        f"{table_rows.place(source, split)} has no rows, expected at least one; correct "
+        f"it or leave {split} out"
       )
   return found
 
@@ -62,9 +58,9 @@ class _Unusable(Exception):
   """What is wrong with a row, as the end of a sentence."""
 
 
-def _reader(table: Table, numbers: bool) -> Callable[[Mapping[str, Any]], Example]:
+def _reader(table: Table) -> Callable[[Mapping[str, Any]], Example]:
   """From the values of a row to an example."""
-  template, words = table.template(), table.by_value()
+  template, words, kind = table.template(), table.by_value(), table_metrics.compared(table)
   fields = [name for name, is_column in template if is_column]
 
   def read(row: Mapping[str, Any]) -> Example:
@@ -72,17 +68,15 @@ def _reader(table: Table, numbers: bool) -> Callable[[Mapping[str, Any]], Exampl
     if not any(map(str.strip, cells.values())):
       raise _Unusable(f"its input is empty: {', '.join(map(repr, fields))}")
     inputs = "".join(cells[part] if is_column else part for part, is_column in template)
-    targets = _target(table.targets, row[table.targets], words, numbers)
+    targets = _target(table.targets, row[table.targets], words, kind)
     if table.answers is None:
-      return Example(inputs, targets, [targets])
+      return Example(inputs, targets, [targets] if kind == table_metrics.ANSWERS else [])
     return Example(inputs, targets, _answers(table.answers, row[table.answers]))
 
   return read
 
 
-def _target(
-  column: str, value: Any, words: Mapping[str, str] | None, numbers: bool
-) -> str:
+def _target(column: str, value: Any, words: Mapping[str, str] | None, kind: str) -> str:
   text = _text(column, value)
   if words is not None and text in words:
     return words[text]
@@ -92,7 +86,7 @@ def _target(
     raise _Unusable(
       f"its target {column!r} is {text!r}, none of {', '.join(map(repr, words))}"
     )
-  if numbers and not _is_number(text):
+  if kind == table_metrics.NUMBERS and not _is_number(text):
     raise _Unusable(f"its target {column!r} is {text!r}, no number")
   return text
 
@@ -129,6 +123,8 @@ def _text(column: str, value: Any) -> str:
   text = value.decode(errors="surrogateescape") if isinstance(value, bytes) else str(value)
   if "\0" in text:
     raise _Unusable(f"{column!r} holds a NUL byte")
-  if any("\ud800" <= character <= "\udfff" for character in text):
-    raise _Unusable(f"{column!r} is not UTF-8")
+  try:
+    text.encode()
+  except UnicodeEncodeError as error:
+    raise _Unusable(f"{column!r} is not UTF-8 at character {error.start + 1}") from error
   return text

@@ -37,7 +37,8 @@ def _separated(delimiter: str) -> Reader:
           header = cells
           row_problems.check_columns(place, header, columns)
         elif len(cells) != len(header):
-          problems.add(place, number, f"it has {len(cells)} cells, the header {len(header)}")
+          counts = f"it has {len(cells)} cells, the header {len(header)}"
+          problems.add(place, number, counts)
         else:
           row = dict(zip(header, cells, strict=True))
           yield number, {name: row[name] for name in columns}
@@ -123,7 +124,8 @@ def _parquet(
     table = source.read(columns=list(columns))
   except (pyarrow.ArrowException, OSError) as error:
     raise checks.InputError(
-      f"{place} cannot be read ({str(error)[:120]}), expected a Parquet file; write it again"
+      f"{place} cannot be read ({str(error)[:120]}), expected a Parquet file; write it "
+      "again"
     ) from error
   values = [_values(table[name]) for name in columns]
   for number, row in enumerate(zip(*values, strict=True), 1):

@@ -94,7 +94,9 @@ def _existing(source: str | os.PathLike) -> epath.Path:
       + (f"name one of the splits in it: {splits}" if splits else "name a file")
     )
   if not path.exists():
-    raise checks.InputError(f"there is no file {source}, expected {_KINDS}; correct its path")
+    raise checks.InputError(
+      f"there is no file {source}, expected {_KINDS}; correct its path"
+    )
   if path.suffix.lower() not in table_files.READERS:
     raise checks.InputError(
       f"{source} has the suffix {path.suffix!r}, expected {_KINDS}; convert or rename it"
@@ -140,7 +142,7 @@ def _in_memory(source: Any, name: str, columns: Sequence[str]) -> table_files.Ro
       f"{name} cannot be used, expected a path, one split of a datasets.Dataset in memory "
       "or a dict of columns; give one of these"
     )
-  row_problems.check_columns(name, list(names), columns)
+  row_problems.check_columns(name, list(map(str, names)), columns)
   if hasattr(source, "with_format"):
     source = source.with_format(None)  # no tensors
   found = [_listed(source[column]) for column in columns]

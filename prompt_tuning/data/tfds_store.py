@@ -1,0 +1,94 @@
+"""TFDS datasets on this machine: what is there, and getting what is not."""
+
+import os
+import socket
+import sys
+from typing import Any
+
+import seqio
+import tensorflow_datasets as tfds
+
+from prompt_tuning import checks
+
+_HOST = "storage.googleapis.com"  # TFDS's own; who cannot resolve it is offline
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+
+def dataset_name(task: seqio.Task) -> str | None:
+  """The dataset as "glue/cola:2.0.0", None for a task that reads something else."""
+  if isinstance(task.source, seqio.TfdsDataSource):
+    return task.source.tfds_dataset.name
+  return None
+
+
+def counts(task: seqio.Task) -> dict[str, int] | None:
+  """{split of the task: records}, or None where the data are not on this machine."""
+  builder = _builder(task)
+  if builder is None or not builder.is_prepared():
+    return None
+  stored = {split: _stored(task, split) for split in task.splits}
+  return {
+    split: builder.info.splits[name].num_examples
+    for split, name in stored.items()
+    if name.partition("[")[0] in builder.info.splits
+  }
+
+
+def _stored(task: seqio.Task, split: str) -> str:
+  """What TFDS calls a split of the task, "train[-500:]" perhaps."""
+  name = task.source.splits[split]
+  return name if isinstance(name, str) else split
+
+
+def ensure(task: seqio.Task) -> None:
+  """Prepares the data of a task where they are not there yet.
+
+  Raises:
+    InputError: They are not there and cannot be got; the message says what to do.
+  """
+  builder, name = _builder(task), dataset_name(task)
+  if name is None or (builder is not None and builder.is_prepared()):
+    return
+  folder = _folder(task)
+  missing = f"the dataset {name} of {task.name} is not in {folder}"
+  elsewhere = (
+    f"run `prompt-tuning tasks {task.name} --tfds_data_dir=DIR` on a machine that reaches "
+    "its source and copy DIR, or correct --tfds_data_dir"
+  )
+  if builder is None:
+    raise checks.InputError(f"{missing} and TFDS does not know it; correct its name")
+  if _offline():
+    raise checks.InputError(f"{missing} and this machine is offline; {elsewhere}")
+  print(f"{missing}; preparing it", file=sys.stderr, flush=True)
+  try:
+    builder.download_and_prepare()
+  except Exception as error:  # a builder's, a server's or TFDS's own kind
+    why = " ".join(str(error).split())[:200]
+    raise checks.InputError(
+      f"{missing} and cannot be prepared ({why}); {elsewhere}"
+    ) from error
+
+
+def _builder(task: seqio.Task) -> Any:
+  """The dataset's builder, or None where TFDS knows nothing of it."""
+  name = dataset_name(task)
+  if name is None:
+    return None
+  try:  # not seqio's, which remembers what was there when it was asked first
+    return tfds.builder(name, data_dir=task.source.tfds_dataset.data_dir)
+  except (tfds.core.DatasetNotFoundError, AssertionError, ValueError):
+    return None
+
+
+def _folder(task: seqio.Task) -> str:
+  return task.source.tfds_dataset.data_dir or tfds.core.constants.DATA_DIR
+
+
+def _offline() -> bool:
+  if any(os.environ.get(name) or os.environ.get(name.upper()) for name in _PROXIES):
+    return False  # names are the proxy's to resolve
+  try:
+    socket.getaddrinfo(_HOST, 443)
+  except OSError:
+    return True
+  return False
