@@ -24,7 +24,7 @@ def compare(
   """
   found = {
     name: evaluation.run(
-      lambda batch, a=answers, p=params: a.predict(p, batch),
+      lambda batch, task, a=answers, p=params: a.predict(p, batch, task),
       lambda batch, a=answers, p=params: a.score(p, batch),
       step,
     )

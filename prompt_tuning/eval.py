@@ -1,26 +1,35 @@
-"""Evaluation of a trained prompt with a task's own metrics.
+"""Evaluation of trained prompts with the tasks' own metrics.
 
 EVAL_OUTPUT_DIR/
   config.gin
   inference_eval/<task>-metrics.jsonl and, beside it, every prediction
+  submission/<step>/BoolQ.jsonl ...     answers as the benchmarks take them
+  results.json  results.svg
 """
 
 import dataclasses
+import importlib.util
+import json
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import jax
+from etils import epath
 
-from prompt_tuning import assembly, files, partitioning, trees
+from prompt_tuning import assembly, checks, files, formats, partitioning, scorecard, trees
 from prompt_tuning import prediction as predictions
+from prompt_tuning.checkpoints import prompt_files
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data import quiet
 from prompt_tuning.data.dataset_config import DatasetConfig
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.partitioning import Partitioner
-from prompt_tuning.prompts.start import Prompt
+from prompt_tuning.prompts.start import FromFile, Prompt
 from prompt_tuning.training import state as states
+
+PROMPTS = ("best", "all")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +44,8 @@ class EvalConfig:
     dataset: What is evaluated.
     prediction: How the model answers.
     partitioner: Which devices.
+    prompts: "best", or "all" for the prompts of every step of a run, whose folder the
+      prompt's file then is.
     output_dir: Where results are written.
   """
 
@@ -45,11 +56,13 @@ class EvalConfig:
   dataset: DatasetConfig
   prediction: predictions.Prediction = predictions.Prediction()
   partitioner: Partitioner = Partitioner()
+  prompts: str = "best"
   output_dir: str
 
   def check(self) -> None:
     """Raises `InputError` for settings that contradict each other."""
     self.partitioner.check()
+    checks.choice("value of PROMPTS", self.prompts, PROMPTS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,15 +98,15 @@ def prepare(config: Any) -> Ready:
   return Ready(base, params, answers)
 
 
-def evaluate(config: EvalConfig, config_text: str = "") -> dict[str, dict[str, float]]:
-  """Evaluates a prompt.
+def evaluate(config: EvalConfig, config_text: str = "") -> dict[str, Any]:
+  """Evaluates a prompt, or every prompt of a run.
 
   Args:
     config: The evaluation.
     config_text: The gin text it came from, written to `config.gin`.
 
   Returns:
-    {task: {metric: value}}.
+    What is in `results.json`, see `scorecard`.
 
   Raises:
     InputError: Something given cannot be used.
@@ -105,13 +118,106 @@ def evaluate(config: EvalConfig, config_text: str = "") -> dict[str, dict[str, f
 
   provider = registry.find(config.dataset, config.vocabulary)
   run = evaluation.Evaluation(config.dataset, provider, str(folder / "inference_eval"))
+  config.prediction.check(run.datasets(), config.vocabulary)
   (folder / "config.gin").write_text(config_text)
-  found, _ = run.run(
-    lambda batch: ready.answers.predict(ready.params, batch),
-    lambda batch: ready.answers.score(ready.params, batch),
-    ready.base.step,
+  cards = [
+    _scored(run, ready, one, folder / "submission" / str(one.step))
+    for one in _prompts(config, ready)
+  ]
+  results = {
+    "dataset": provider.name,
+    "split": config.dataset.split,
+    "prompts": cards,
+  }
+  text = json.dumps(results, indent=2) + "\n"
+  files.write_atomically(folder / "results.json", text.encode())
+  _draw(results, folder / "results.svg")
+  return results
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trained:
+  """A prompt that is evaluated: its file, its step, its arrays."""
+
+  path: str
+  step: int
+  params: dict[str, Any]
+
+
+def _prompts(config: EvalConfig, ready: Ready) -> Iterator[_Trained]:
+  start = config.prompt.start
+  if not isinstance(start, FromFile):
+    yield _Trained("untrained", ready.base.step, ready.params)
+  elif config.prompts == "best":
+    file = formats.read_prompt(start.path)
+    step = file.metadata.get("step", ready.base.step)
+    yield _Trained(str(file.path), int(step), ready.params)
+  else:
+    for step, path in prompt_files.saved(files.path(start.path)).items():
+      yield _Trained(str(path), step, _params(config, ready, str(path)))
+
+
+def _params(config: EvalConfig, ready: Ready, path: str) -> dict[str, Any]:
+  """The arrays of another prompt for the same model."""
+  start = config.prompt.start
+  assert isinstance(start, FromFile)
+  prompt = dataclasses.replace(config.prompt, start=dataclasses.replace(start, path=path))
+  model = assembly.with_prompt(ready.base, prompt, config.vocabulary, jax.random.key(0))
+  mesh = config.partitioner.mesh(config.dataset.batch_size)
+  return partitioning.replicate(trees.values(states.Split.of(model).tunable), mesh)
+
+
+def _scored(
+  run: Any, ready: Ready, one: _Trained, submission: epath.Path
+) -> dict[str, Any]:
+  def predict(batch: predictions.Batch, task: str) -> Any:
+    return ready.answers.predict(one.params, batch, task)
+
+  found, texts = run.run(
+    predict, lambda batch: ready.answers.score(one.params, batch), one.step
   )
-  return found
+  answered = {task: (run.examples(task), texts[task]) for task in texts}
+  answered |= run.unmeasured(predict)
+  written = _hand_in(answered, run.datasets(), submission)
+  return scorecard.card(one.path, one.step, found, run.datasets(), written)
+
+
+def _hand_in(
+  answered: dict[str, tuple[list, list]],
+  datasets: dict[str, str | None],
+  folder: epath.Path,
+) -> list[str]:
+  """Writes the answers to benchmark tasks as their leaderboard takes them."""
+  from prompt_tuning.data import submissions
+
+  written = []
+  for task, (examples, texts) in answered.items():
+    dataset = datasets[task]
+    file = submissions.of(dataset, examples, texts) if dataset and texts else None
+    if file is None:
+      continue
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_atomically(folder / file.name, file.content.encode())
+    written.append(str(folder / file.name))
+    if file.unreadable:
+      print(
+        f"{task}: {file.unreadable} of {len(texts)} answers are none of the label words; "
+        f"in {file.name} the first word stands for them",
+        file=sys.stderr,
+      )
+  return written
+
+
+def _draw(results: dict[str, Any], path: epath.Path) -> None:
+  """Draws the results, where there are any and matplotlib is installed."""
+  if importlib.util.find_spec("matplotlib") is None:
+    print(
+      "no picture: it needs matplotlib, pip install 'prompt-tuning[docs]'", file=sys.stderr
+    )
+    return
+  from prompt_tuning.analysis import pictures
+
+  pictures.scorecards(results, path)
 
 
 if __name__ == "__main__":

@@ -76,6 +76,7 @@ def infer(config: InferConfig, config_text: str = "") -> str:
   from prompt_tuning.data import batches, registry
 
   provider = registry.find(config.dataset, config.vocabulary)
+  config.prediction.check([provider.name], config.vocabulary)
   examples, dataset = batches.inference_examples(config.dataset, provider)
   name = f"{config.dataset.mixture_or_task_name}-{config.mode}.jsonl-00000-of-00001"
   size = config.dataset.batch_size
@@ -98,7 +99,8 @@ def _outputs(ready: Ready, config: InferConfig, batch: Any) -> list[dict[str, An
   if config.mode == "score":
     return [{"score": float(s)} for s in ready.answers.score(ready.params, batch)]
   vocabulary = config.vocabulary.load()
-  tokens = np.asarray(ready.answers.predict(ready.params, batch))
+  task = config.dataset.mixture_or_task_name
+  tokens = np.asarray(ready.answers.predict(ready.params, batch, task))
   return [{"prediction": vocabulary.decode([int(t) for t in row])} for row in tokens]
 
 

@@ -1,13 +1,15 @@
 """What a prompted model says about a batch: tokens, or the score of given targets."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
 from flax import nnx
 
 from prompt_tuning import checks, partitioning
+from prompt_tuning.data import label_words
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.decoding.greedy import greedy
 from prompt_tuning.decoding.ranking import rank
@@ -16,6 +18,8 @@ from prompt_tuning.types import Array
 
 Batch = dict[str, np.ndarray]
 Params = dict[str, Array]
+Words = Sequence[str]
+OF_THE_TASK = "task"
 _EOS, _UNKNOWN = 1, 2
 
 
@@ -24,32 +28,50 @@ class Prediction:
   """How a model answers.
 
   Attributes:
-    labels: The strings to choose from (rank classification); None decodes greedily.
+    labels: The strings to choose from (rank classification); "task" for the label words
+      of each task, greedy where a task has none; None decodes greedily.
     max_len: Most tokens of a decoded answer; None takes the targets' length.
   """
 
-  labels: Sequence[str] | None = None
+  labels: Words | str | None = None
   max_len: int | None = None
 
-  def candidates(self, vocabulary: Vocabulary) -> np.ndarray | None:
-    """The labels as tokens [num_labels, target_len] int32, or None.
+  def words(self, task: str) -> Words | None:
+    """What is chosen from for a task, or None to decode.
 
     Raises:
-      InputError: The vocabulary cannot encode a label.
+      InputError: `labels` is a word other than "task".
     """
-    if self.labels is None:
-      return None
-    rows = [list(vocabulary.load().encode(label)) for label in self.labels]
-    for label, row in zip(self.labels, rows, strict=True):
-      if not row or _UNKNOWN in row:
-        raise checks.InputError(
-          f"the label {label!r} becomes {row} in the vocabulary, expected known pieces "
-          "only; choose another label word"
-        )
-    out = np.zeros((len(rows), max(map(len, rows)) + 1), np.int32)
-    for i, row in enumerate(rows):
-      out[i, : len(row) + 1] = [*row, _EOS]
-    return out
+    if isinstance(self.labels, str):
+      checks.choice("value of LABELS", self.labels, [OF_THE_TASK])
+      return label_words.of(task)
+    return self.labels
+
+  def check(self, tasks: Iterable[str], vocabulary: Vocabulary) -> None:
+    """Raises `InputError` where the vocabulary cannot encode the words of a task."""
+    for task in tasks:
+      words = self.words(task)
+      if words is not None:
+        candidates(words, vocabulary)
+
+
+def candidates(words: Words, vocabulary: Vocabulary) -> np.ndarray:
+  """Label words as tokens [num_labels, target_len] int32, EOS behind each.
+
+  Raises:
+    InputError: The vocabulary cannot encode a word.
+  """
+  rows = [list(vocabulary.load().encode(word)) for word in words]
+  for word, row in zip(words, rows, strict=True):
+    if not row or _UNKNOWN in row:
+      raise checks.InputError(
+        f"the label {word!r} becomes {row} in the vocabulary, expected known pieces "
+        "only; choose another label word"
+      )
+  out = np.zeros((len(rows), max(map(len, rows)) + 1), np.int32)
+  for i, row in enumerate(rows):
+    out[i, : len(row) + 1] = [*row, _EOS]
+  return out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +79,11 @@ class Answers:
   """Jitted answers of one model for batches of numpy arrays.
 
   Attributes:
-    predict: (params, batch) -> tokens [batch, length].
+    predict: (params, batch, task) -> tokens [batch, length].
     score: (params, batch) -> log-likelihood of the batch's targets [batch].
   """
 
-  predict: Callable[[Params, Batch], np.ndarray]
+  predict: Callable[[Params, Batch, str], np.ndarray]
   score: Callable[[Params, Batch], np.ndarray]
 
 
@@ -81,33 +103,40 @@ def answers(
     vocabulary: Encodes the labels.
     mesh: Where batches go.
   """
-  candidates = how.candidates(vocabulary)
+  tokens_of = functools.cache(lambda words: candidates(words, vocabulary))
 
   @jax.jit
-  def predict(params, frozen, batch):
+  def choose(params, frozen, batch, words):
     model = split.merge(params, frozen)
     inputs, ids = batch["encoder_input_tokens"], batch.get("prompt_ids")
-    if candidates is not None:
-      encoded, real = model.encode(inputs, ids)
-      return rank(
-        lambda targets: model.score_encoded(encoded, real, targets),
-        jax.numpy.asarray(candidates),
-        inputs.shape[0],
-      )[0]
+    encoded, real = model.encode(inputs, ids)
+    return rank(
+      lambda targets: model.score_encoded(encoded, real, targets), words, inputs.shape[0]
+    )[0]
+
+  @jax.jit
+  def decode(params, frozen, batch):
+    model = split.merge(params, frozen)
+    inputs, ids = batch["encoder_input_tokens"], batch.get("prompt_ids")
     max_len = how.max_len or batch["decoder_target_tokens"].shape[1]
     cache = model.start(inputs, max_len, ids)
     return greedy(model.step, cache, inputs.shape[0], max_len)[0]
 
   @jax.jit
-  def score(params, frozen, batch):
+  def likelihood(params, frozen, batch):
     model = split.merge(params, frozen)
     targets = batch["decoder_target_tokens"]
     inputs, ids = batch["encoder_input_tokens"], batch.get("prompt_ids")
     return model.score(inputs, targets, ids)
 
-  def on_host(function):
-    return lambda params, batch: jax.device_get(
-      function(params, frozen, partitioning.shard_batch(batch, mesh))
-    )
+  def predict(params: Params, batch: Batch, task: str) -> np.ndarray:
+    words, placed = how.words(task), partitioning.shard_batch(batch, mesh)
+    if words is None:
+      return jax.device_get(decode(params, frozen, placed))
+    return jax.device_get(choose(params, frozen, placed, tokens_of(tuple(words))))
 
-  return Answers(on_host(predict), on_host(score))
+  def score(params: Params, batch: Batch) -> np.ndarray:
+    placed = partitioning.shard_batch(batch, mesh)
+    return jax.device_get(likelihood(params, frozen, placed))
+
+  return Answers(predict, score)

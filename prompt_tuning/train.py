@@ -145,7 +145,9 @@ class _Run:
     data = _data()
     provider = data.registry.find(dataset, self.config.vocabulary)
     log_dir = str(self.folder / "inference_eval") if log else None
-    return data.evaluation.Evaluation(dataset, provider, log_dir)
+    found = data.evaluation.Evaluation(dataset, provider, log_dir)
+    self.config.prediction.check(found.task_names, self.config.vocabulary)
+    return found
 
   def _batches(self, done: int) -> Iterator[dict[str, np.ndarray]]:
     data, dataset = _data(), self.config.train_dataset
@@ -212,7 +214,7 @@ class _Run:
       return {}
     params = self.state.params
     found, _ = self.evaluation.run(
-      lambda batch: self.answers.predict(params, batch),
+      lambda batch, task: self.answers.predict(params, batch, task),
       lambda batch: self.answers.score(params, batch),
       done,
     )

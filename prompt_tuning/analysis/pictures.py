@@ -74,6 +74,43 @@ def pretraining(
   _save(figure, path)
 
 
+def scorecards(results: Mapping[str, Any], path: str | os.PathLike) -> None:
+  """Scores of an evaluation: a bar for each task, or lines where prompts are several.
+
+  Args:
+    results: As `prompt_tuning.scorecard` describes them.
+    path: The .svg file.
+  """
+  rows = [_scores(one) for one in results["prompts"]]
+  if len(rows) == 1:
+    _bars(rows[0], f"{results['split']} split, %", path)
+    return
+  figure, axes = _figure(7.0, 3.8)
+  steps = [one["step"] for one in results["prompts"]]
+  for name in rows[0]:
+    axes.plot(steps, [row[name] for row in rows], "o-", markersize=3, label=name)
+  axes.set(xlabel="step", ylabel=f"{results['split']} split, %")
+  axes.legend(frameon=False, fontsize=7)
+  _save(figure, path)
+
+
+def _scores(one: Mapping[str, Any]) -> dict[str, float]:
+  """A number for each task, the mean of its metrics, and for each whole benchmark."""
+  tasks = {t: sum(m.values()) / len(m) for t, m in one["tasks"].items() if m}
+  benchmarks = one["benchmarks"].items()
+  return tasks | {name: b["score"] for name, b in benchmarks if b["score"] is not None}
+
+
+def _bars(scores: Mapping[str, float], label: str, path: str | os.PathLike) -> None:
+  figure, axes = _figure(7.0, 1.0 + 0.3 * len(scores))
+  bars = axes.barh(list(scores), list(scores.values()), color=_BLUE)
+  axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
+  axes.invert_yaxis()
+  axes.tick_params(axis="y", labelsize=8)
+  axes.set(xlabel=label)
+  _save(figure, path)
+
+
 def check() -> None:
   """Raises `InputError` where matplotlib is missing."""
   if importlib.util.find_spec("matplotlib") is None:

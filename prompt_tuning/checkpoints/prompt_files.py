@@ -103,6 +103,22 @@ def find(path: epath.Path) -> epath.Path | None:
   return found[0] if found else None
 
 
+def saved(model_dir: epath.Path) -> dict[int, epath.Path]:
+  """The prompts of a run by step, {step: folder}, in order.
+
+  Raises:
+    InputError: There is none.
+  """
+  folder = model_dir / _STEPS
+  steps = t5x.saved_steps(folder)
+  if not steps:
+    raise checks.InputError(
+      f"{model_dir} has no prompts by step, expected {_STEPS}/checkpoint_<step>; name the "
+      "MODEL_DIR of a run"
+    )
+  return {step: folder / f"checkpoint_{step}" for step in steps}
+
+
 def read(source: epath.Path) -> PromptFile:
   """Reads a prompt file; nothing in it is ever executed.
 

@@ -19,6 +19,12 @@ def _train_report(summary: dict[str, Any]) -> str:
   return report(summary)
 
 
+def _eval_report(results: dict[str, Any]) -> str:
+  from prompt_tuning.scorecard import report
+
+  return report(results)
+
+
 def _indented(result: dict[str, Any]) -> str:
   return json.dumps(result, indent=2)
 
@@ -26,7 +32,7 @@ def _indented(result: dict[str, Any]) -> str:
 # command -> (name in gin, module, function, how its result is printed)
 _RUNS: dict[str, tuple[str, str, str, Callable[[Any], str]]] = {
   "train": ("train.train", "train", "train", _train_report),
-  "eval": ("eval.evaluate", "eval", "evaluate", json.dumps),
+  "eval": ("eval.evaluate", "eval", "evaluate", _eval_report),
   "infer": ("infer.infer", "infer", "infer", str),
   "tokens": ("tokens.tokens", "tokens", "tokens", _indented),
   "pretrain": ("pretrain.pretrain", "pretrain", "pretrain", _indented),

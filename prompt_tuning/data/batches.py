@@ -62,6 +62,9 @@ def inference_examples(config: DatasetConfig, provider: Any) -> tuple[list[dict]
   examples = list(tasks.as_numpy_iterator())
   if not examples:
     raise empty(config)
+  if lengths is None:
+    names = provider.output_features
+    lengths = {name: max(len(row[name]) for row in examples) for name in names}
   converted = seqio.EncDecFeatureConverter(pack=False)(tasks, lengths)
   return examples, converted.enumerate()
 

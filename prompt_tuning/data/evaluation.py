@@ -1,4 +1,8 @@
-"""Running a task's own metrics over a split, through seqio's Evaluator."""
+"""Running a task's own metrics over a split, through seqio's Evaluator.
+
+Tasks without a metric (the diagnostic sets of the benchmarks) are answered too, for those
+who hand the answers in.
+"""
 
 import numbers
 import pathlib
@@ -9,11 +13,11 @@ import numpy as np
 import seqio
 
 from prompt_tuning import checks
-from prompt_tuning.data import batches
+from prompt_tuning.data import batches, tfds_store
 from prompt_tuning.data.dataset_config import DatasetConfig
 from prompt_tuning.progress import Progress
 
-Predict = Callable[[batches.Batch], np.ndarray]  # -> tokens [batch, length]
+Predict = Callable[[batches.Batch, str], np.ndarray]  # (batch, task) -> [batch, length]
 Score = Callable[[batches.Batch], np.ndarray]  # -> log-likelihoods [batch]
 Metrics = dict[str, dict[str, float]]  # {task: {metric: value}}
 
@@ -31,7 +35,7 @@ class Evaluation:
   """
 
   def __init__(self, config: DatasetConfig, provider: Any, log_dir: str | None):
-    self._config = config
+    self._config, self._provider = config, provider
     if log_dir:
       pathlib.Path(log_dir).mkdir(parents=True, exist_ok=True)
     try:
@@ -59,22 +63,38 @@ class Evaluation:
 
   def run(self, predict: Predict, score: Score, step: int) -> tuple[Metrics, dict]:
     """Metrics of every task, and {task: decoded predictions in order}."""
+    if not self._tasks:
+      return {}, {}
     metrics, outputs = self._evaluator.evaluate(
       compute_metrics=True,
       step=step,
-      predict_fn=lambda dataset: self._over(dataset, predict),
+      predict_fn=lambda dataset: self._over(
+        dataset, lambda batch: predict(batch, self._task_of(dataset))
+      ),
       score_fn=lambda dataset: self._over(dataset, score),
     )
     values = {task: _scalars(found) for task, found in (metrics.result() or {}).items()}
     kind = seqio.metrics.ModelOutputType.PREDICTION
     texts = {
-      task.name: [
-        task.output_features["targets"].vocabulary.decode([int(t) for t in tokens])
-        for tokens in outputs[task.name].get(kind, [])
-      ]
-      for task in self._tasks
+      task.name: _decoded(task, outputs[task.name].get(kind, [])) for task in self._tasks
     }
     return values, texts
+
+  def unmeasured(self, predict: Predict) -> dict[str, tuple[list[dict], list[str]]]:
+    """Examples and decoded predictions of the tasks that have the split and no metric."""
+    measured, found = set(self.task_names), {}
+    for task in seqio.get_subtasks(self._provider):
+      if task.name in measured or self._config.split not in task.splits:
+        continue
+      examples, dataset = batches.inference_examples(self._config, task)
+      rows = self._over(dataset, lambda batch, name=task.name: predict(batch, name))
+      found[task.name] = (examples, _decoded(task, [tokens for _, tokens in rows]))
+    return found
+
+  def datasets(self) -> dict[str, str | None]:
+    """What each task, measured or not, reads from TFDS: "glue/cola:2.0.0"."""
+    tasks = seqio.get_subtasks(self._provider)
+    return {task.name: tfds_store.dataset_name(task) for task in tasks}
 
   def examples(self, task: str) -> list[dict[str, Any]]:
     """The examples of a task, in the order of its predictions."""
@@ -106,6 +126,11 @@ class Evaluation:
         found.append({**batch, "decoder_loss_weights": weights})
     return found
 
+  def _task_of(self, dataset: Any) -> str:
+    """The task that seqio asks about; it hands over the dataset only."""
+    known = self._evaluator.cached_model_datasets.items()
+    return next(name for name, its_dataset in known if its_dataset is dataset)
+
   def _over(self, dataset: Any, function: Callable) -> list[tuple[int, Any]]:
     results: list[tuple[int, Any]] = []
     size = self._config.batch_size
@@ -116,6 +141,11 @@ class Evaluation:
       bar.update(-(-len(results) // size))
     bar.close()
     return results
+
+
+def _decoded(task: seqio.Task, rows: Any) -> list[str]:
+  decode = task.output_features["targets"].vocabulary.decode
+  return [decode([int(token) for token in tokens]) for tokens in rows]
 
 
 def _scalars(found: dict[str, Any]) -> dict[str, float]:

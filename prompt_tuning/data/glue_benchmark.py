@@ -81,7 +81,7 @@ def classification(
     source=source(config, version),
     preprocessors=[text],
     postprocess=variants.labelled(labels),
-    metrics=its_metrics,
+    metrics=[metrics.labelled_only(metric) for metric in its_metrics],
     labels=labels,
     index=INDEX[called],
   )
@@ -93,7 +93,10 @@ def stsb(version: str) -> variants.Description:
     source=source("stsb", version),
     preprocessors=[preprocessors.stsb],
     postprocess=postprocessors.string_to_float,
-    metrics=[metrics.pearson_corrcoef, metrics.spearman_corrcoef],
+    metrics=[
+      metrics.labelled_only(metrics.pearson_corrcoef),
+      metrics.labelled_only(metrics.spearman_corrcoef),
+    ],
     index=INDEX["stsb"],
   )
 

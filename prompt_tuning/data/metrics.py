@@ -68,6 +68,28 @@ def _correlation(function: Callable, targets: Any, predictions: Any) -> float:
   return 100.0 * float(function(targets, predictions)[0])
 
 
+def labelled_only(metric: Metric) -> Metric:
+  """A metric over the examples whose right answer is known; nothing where none is.
+
+  Benchmarks keep the answers of their test sets, whose label is then -1.
+  """
+  return functools.partial(_where_labelled, metric=metric)
+
+
+def _where_labelled(
+  targets: Sequence[Any], predictions: Sequence[Any], metric: Metric
+) -> Values:
+  known = [
+    pair for pair in zip(targets, predictions, strict=True) if not _unlabelled(pair[0])
+  ]
+  return metric([t for t, _ in known], [p for _, p in known]) if known else {}
+
+
+def _unlabelled(target: Any) -> bool:
+  value = target["value"] if isinstance(target, Mapping) else target
+  return value == [] if isinstance(value, list) else value == -1
+
+
 # Targets and predictions in groups: {"value": ..., "group": ...}, the group in the targets.
 
 

@@ -82,7 +82,7 @@ def classification(config: str) -> variants.Description:
     source=source(config, _SPLITS.get(config, _TRAINED)),
     preprocessors=[text, preprocessors.without_markup] if multirc else [text],
     postprocess=postprocessors.multirc if multirc else variants.labelled(labels),
-    metrics=its_metrics,
+    metrics=[metrics.labelled_only(metric) for metric in its_metrics],
     labels=labels,
     index=INDEX[called],
   )
@@ -90,11 +90,12 @@ def classification(config: str) -> variants.Description:
 
 def record() -> variants.Description:
   """Queries with a gap, of which any right answer counts."""
+  squad_per_query = functools.partial(metrics.first_of_group, metric=text_metrics.squad)
   return variants.Description(
     source=source("record", _TRAINED),
     preprocessors=[reading.record],
     postprocess=postprocessors.record,
-    metrics=[functools.partial(metrics.first_of_group, metric=text_metrics.squad)],
+    metrics=[metrics.labelled_only(squad_per_query)],
     index=INDEX["record"],
   )
 
@@ -111,7 +112,7 @@ def wsc_eval() -> variants.Description:
     coreference.wsc_simple,
     ("validation", "test"),
     postprocess=coreference.wsc_matches,
-    metrics=[metrics.accuracy],
+    metrics=[metrics.labelled_only(metrics.accuracy)],
   )
 
 

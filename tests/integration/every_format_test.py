@@ -50,7 +50,8 @@ def test_a_prompt_evaluates_alike_in_every_format(
     macros = {"PROMPT_FILE": prompt, "CHECKPOINT_PATH": str(hf_base)}
     found = run(command("eval", tmp_path / f"eval_{number}", **macros))
     assert found.status == 0, found.err
-    outputs.append(json.loads(found.out.splitlines()[-1]))
+    results = json.loads((tmp_path / f"eval_{number}" / "results.json").read_text())
+    outputs.append(results["prompts"][0]["tasks"])
   assert outputs[0] == outputs[1]
 
 

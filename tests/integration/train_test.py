@@ -375,10 +375,41 @@ def test_eval_finds_what_the_summary_says(trained, run, command, tmp_path):
   found = run(command("eval", tmp_path / "eval", PROMPT_FILE=prompt))
   assert found.status == 0, found.err
   expected = trained.summary["tasks"]["tiny_words"]["prompt"]
-  assert json.loads(found.out) == {"tiny_words": expected}
+  results = json.loads((tmp_path / "eval" / "results.json").read_text())
+  (one,) = results["prompts"]
+  assert one["tasks"] == {"tiny_words": expected}
+  assert (one["prompt"], one["step"]) == (prompt, trained.summary["best_step"])
+  assert f"tiny_words  accuracy {expected['accuracy']:.2f}" in found.out
+  assert "<!-- tiny_words -->" in (tmp_path / "eval" / "results.svg").read_text()
   (row,) = rows(tmp_path / "eval" / "inference_eval" / "tiny_words-metrics.jsonl")
   assert row["accuracy"] == expected["accuracy"]
   assert (tmp_path / "eval" / "config.gin").exists()
+
+
+def test_every_prompt_of_a_run_is_evaluated(trained, run, command, tmp_path):
+  macros = {"PROMPT_FILE": str(trained.folder), "PROMPTS": "all"}
+  found = run(command("eval", tmp_path / "e", **macros))
+  assert found.status == 0, found.err
+  results = json.loads((tmp_path / "e" / "results.json").read_text())
+  steps = [one["step"] for one in results["prompts"]]
+  assert steps == [trained.summary["first_step"] + done for done in (3, 6, 9, 12)]
+  best = next(o for o in results["prompts"] if o["step"] == trained.summary["best_step"])
+  assert best["tasks"]["tiny_words"] == trained.summary["tasks"]["tiny_words"]["prompt"]
+  logged = rows(tmp_path / "e" / "inference_eval" / "tiny_words-metrics.jsonl")
+  assert [row["step"] for row in logged] == steps
+
+
+@pytest.mark.parametrize(
+  ("macros", "message"),
+  [({"PROMPTS": "last"}, "PROMPTS 'last'"), ({"PROMPTS": "all"}, "no prompts by step")],
+)
+def test_prompts_that_cannot_be_listed_are_refused(
+  trained, run, command, tmp_path, macros, message
+):
+  prompt = str(trained.folder / "prompt.safetensors")
+  found = run(command("eval", tmp_path / "e", PROMPT_FILE=prompt, **macros))
+  assert found.status == 2
+  assert message in found.err
 
 
 def test_infer_writes_one_line_per_example_in_order(trained, run, command, tmp_path):
