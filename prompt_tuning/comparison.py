@@ -39,7 +39,9 @@ def compare(
       "examples": len(examples),
       "majority": {"target": word, "accuracy": share},
       **{name: metrics[task] for name, (metrics, _) in found.items()},
-      "samples": summary.samples(_spread(examples), _spread(shown.get(task, []))),
+      "samples": summary.samples(
+        _spread(examples), _spread(evaluation.targets(task)), _spread(shown.get(task, []))
+      ),
     }
   return results
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+_SHOWN = 300  # characters of an example
 _Z95 = 1.959964  # standard normal quantile of a two-sided 95 % interval
 
 
@@ -36,16 +37,19 @@ def _cell(name: str, value: float | None, count: int) -> str:
   return f"{value:.1f}  [{low:.1f}, {high:.1f}]"
 
 
-def samples(examples: Sequence[Mapping[str, Any]], predictions: Sequence[str]) -> str:
+def samples(
+  examples: Sequence[Mapping[str, Any]], targets: Sequence[str], predictions: Sequence[str]
+) -> str:
   """A few examples with what was predicted and what was right."""
   lines = []
-  for example, predicted in zip(examples, predictions, strict=False):
-    right = _text(example, "targets")
+  for example, right, predicted in zip(examples, targets, predictions, strict=False):
     mark = "+" if predicted == right else "-"
-    lines.append(f"{mark} {predicted:<12} (is {right:<12}) {_text(example, 'inputs')}")
+    lines.append(f"{mark} {predicted:<12} (is {right:<12}) {_inputs(example)}")
   return "\n".join(lines)
 
 
-def _text(example: Mapping[str, Any], feature: str) -> str:
-  value = example.get(f"{feature}_pretokenized", b"")
-  return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+def _inputs(example: Mapping[str, Any]) -> str:
+  """The text of an example, cut where it would fill the screen."""
+  value = example.get("inputs_pretokenized", b"")
+  text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+  return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."

@@ -9,6 +9,7 @@ COMMANDS = {
   "train": ("prompt_tuning.cli.runs", "train a prompt for a frozen model"),
   "eval": ("prompt_tuning.cli.runs", "evaluate a prompt with a task's metrics"),
   "infer": ("prompt_tuning.cli.runs", "write predictions for a split as JSON lines"),
+  "tasks": ("prompt_tuning.cli.tasks", "list tasks, or look at one"),
   "tokens": ("prompt_tuning.cli.runs", "turn text into token arrays for pretraining"),
   "pretrain": ("prompt_tuning.cli.runs", "train a small T5 on one's own text"),
   "convert": ("prompt_tuning.cli.convert", "write a checkpoint in another format"),

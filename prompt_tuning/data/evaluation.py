@@ -105,12 +105,14 @@ class Evaluation:
     """The tasks that have metrics."""
     return [task.name for task in self._tasks]
 
+  def targets(self, task: str) -> list[str]:
+    """The targets of a task as the vocabulary spells them, as predictions are."""
+    found = next(t for t in self._tasks if t.name == task)
+    return _decoded(found, [row["targets"] for row in self.examples(task)])
+
   def majority(self, task: str) -> tuple[str, float]:
     """The most frequent target text of a task and its share in percent."""
-    features = {t.name: t.output_features for t in self._tasks}[task]
-    decode = features["targets"].vocabulary.decode
-    texts = [decode([int(i) for i in row["targets"]]) for row in self.examples(task)]
-    values, counts = np.unique(np.asarray(texts), return_counts=True)
+    values, counts = np.unique(np.asarray(self.targets(task)), return_counts=True)
     best = int(np.argmax(counts))
     return str(values[best]), 100.0 * int(counts[best]) / int(counts.sum())
 

@@ -7,6 +7,8 @@ the model's answer.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from prompt_tuning.data import label_words
+
 Example = Mapping[str, Any]
 
 
@@ -15,7 +17,8 @@ def string_label_to_class_id(
 ) -> int:
   """The index of a label word, or `default` for anything else."""
   del kwargs
-  return label_classes.index(text) if text in label_classes else default
+  found = label_words.class_of(text, label_classes)
+  return default if found is None else found
 
 
 def string_to_float(text: str, default: float = -1.0, **kwargs: Any) -> float:

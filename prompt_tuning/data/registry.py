@@ -58,6 +58,13 @@ def named(name: str) -> Any:
   return seqio.get_mixture_or_task(checks.choice("task or mixture", name, names()))
 
 
+def rates(provider: Any) -> dict[str, float] | None:
+  """{member: rate} of a mixture, None for a task."""
+  if not isinstance(provider, seqio.Mixture):
+    return None
+  return {task.name: provider.get_rate(task) for task in seqio.get_subtasks(provider)}
+
+
 def names() -> list[str]:
   """All that is registered, tasks and mixtures."""
   return [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]

@@ -13,6 +13,7 @@ from typing import Any
 from prompt_tuning.data import (
   coreference,
   glue_benchmark,
+  label_words,
   postprocessors,
   super_glue_benchmark,
 )
@@ -52,7 +53,7 @@ def of(
   if file is None:
     return None
   name, labels, answer = file
-  unreadable = sum(text not in labels for text in texts) if labels else 0
+  unreadable = sum(label_words.class_of(t, labels) is None for t in texts) if labels else 0
   pairs = zip(examples, texts, strict=True)
   rows = [(example, answer(text, example)) for example, text in pairs]
   return Submission(name, _form(config, name)(rows), unreadable)
@@ -109,7 +110,7 @@ def _form(config: str, name: str) -> Callable[[Rows], str]:
 
 
 def _one_of(labels: Sequence[str], sent: Sequence[Any]) -> Answer:
-  return lambda text, example: sent[labels.index(text) if text in labels else 0]
+  return lambda text, example: sent[label_words.class_of(text, labels) or 0]
 
 
 def _similarity(text: str, example: Example) -> str:

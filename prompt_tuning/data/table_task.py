@@ -26,11 +26,13 @@ class _Registered:
   """A table whose task is in seqio's registry.
 
   Attributes:
+    table: It.
     made_of: Tables that agree in it are the same task.
     examples: Of every split.
     counted: {(split, vocabulary): {feature: tokens of every example}}.
   """
 
+  table: Table
   made_of: tuple[str, ...]
   examples: Mapping[str, Sequence[Example]]
   counted: dict[tuple[str, vocabularies.Vocabulary], dict[str, list[int]]] = (
@@ -72,8 +74,16 @@ def register(table: Table) -> None:
     metric_fns=metric_fns,
     output_features=features.text_to_text(vocabularies.T5),
   )
-  label_words.declare(table.name, table.words() or ())
-  _registered[table.name] = _Registered(made_of, examples)
+  words = table.words() or ()
+  if words or label_words.of(table.name):  # the table before may have had some
+    label_words.declare(table.name, words)
+  _registered[table.name] = _Registered(table, made_of, examples)
+
+
+def registered(name: str) -> Table | None:
+  """The table whose task has this name, or None where the task is no table's."""
+  found = _registered.get(name)
+  return None if found is None else found.table
 
 
 def _dataset(

@@ -1,5 +1,6 @@
 """TFDS datasets on this machine: what is there, and getting what is not."""
 
+import math
 import os
 import socket
 import sys
@@ -26,18 +27,12 @@ def counts(task: seqio.Task) -> dict[str, int] | None:
   builder = _builder(task)
   if builder is None or not builder.is_prepared():
     return None
-  stored = {split: _stored(task, split) for split in task.splits}
-  return {
-    split: builder.info.splits[name].num_examples
-    for split, name in stored.items()
-    if name.partition("[")[0] in builder.info.splits
-  }
+  return {split: _size(task, split) for split in task.splits}
 
 
-def _stored(task: seqio.Task, split: str) -> str:
-  """What TFDS calls a split of the task, "train[-500:]" perhaps."""
-  name = task.source.splits[split]
-  return name if isinstance(name, str) else split
+def _size(task: seqio.Task, split: str) -> int:
+  found = task.source.num_input_examples(split)
+  return int(found) if math.isfinite(found) else 0  # seqio takes none for very many
 
 
 def ensure(task: seqio.Task) -> None:

@@ -93,6 +93,14 @@ EMBEDDED = SentencePiece(
   sentencepiece_model_file="package://assets/t5_1_1_reviews/sentencepiece.model"
 )
 
+
+def named(text: str | None) -> Vocabulary | None:
+  """The vocabulary that a flag names: a SentencePiece file, or "bytes"."""
+  if text is None:
+    return None
+  return BYT5 if text == BYT5.name else SentencePiece(sentencepiece_model_file=text)
+
+
 _current: list[Vocabulary] = []
 
 
@@ -101,9 +109,14 @@ def use(vocabulary: Vocabulary | None) -> None:
   _current[:] = [] if vocabulary is None else [vocabulary]
 
 
+def chosen() -> Vocabulary | None:
+  """The vocabulary of the run, None where no run has set one."""
+  return _current[0] if _current else None
+
+
 def current(default: Vocabulary = T5) -> Vocabulary:
-  """The vocabulary of the run, or `default` where no run has set one."""
-  return _current[0] if _current else default
+  """The vocabulary of the run, or `default`."""
+  return chosen() or default
 
 
 def train(
