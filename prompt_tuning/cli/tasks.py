@@ -74,15 +74,16 @@ def _show(given) -> int:
     _list(list(rates), given.name)
     print("\nrates: " + ", ".join(f"{name} {rate:g}" for name, rate in rates.items()))
     return 0
+  for feature in provider.output_features.values():
+    _ = feature.vocabulary.vocab_size  # fails here where its file is not to be had
   tfds_store.ensure(provider)
-  _list([given.name], given.name)
   look = task_report.Look(
     split=given.split or next(iter(provider.splits)),
     examples=given.examples,
     limit=given.limit,
     lengths={"inputs": given.inputs_length, "targets": given.targets_length},
   )
-  print()
-  for line in task_report.lines(provider, look):
-    print(line)
+  report = list(task_report.lines(provider, look))
+  _list([given.name], given.name)
+  print("", *report, sep="\n")
   return 0

@@ -19,4 +19,7 @@ def use(tfds_data_dir: str | None, cache_dirs: Sequence[str]) -> None:
 
   if tfds_data_dir:
     seqio.set_tfds_data_dir_override(tfds_data_dir)
+    for task in map(seqio.TaskRegistry.get, seqio.TaskRegistry.names()):
+      if isinstance(task.source, seqio.TfdsDataSource):  # it keeps the first it was given
+        task.source.tfds_dataset.override_data_dir(tfds_data_dir)
   seqio.add_global_cache_dirs(list(cache_dirs))

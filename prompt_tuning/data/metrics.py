@@ -47,9 +47,16 @@ def mean_multiclass_f1(
 
 
 def matthews_corrcoef(targets: Sequence[int], predictions: Sequence[int]) -> Values:
-  """Matthews' correlation of two classes."""
+  """Matthews' correlation of two classes; 0 where either side is constant."""
+  if _constant(targets, predictions):
+    return {"matthews_corrcoef": 0.0}
   score = sklearn.metrics.matthews_corrcoef(targets, predictions)
   return {"matthews_corrcoef": 100.0 * float(score)}
+
+
+def _constant(targets: Sequence[float], predictions: Sequence[float]) -> bool:
+  """Whether a correlation is not defined; who always says the same knows nothing."""
+  return len(set(targets)) < 2 or len(set(predictions)) < 2
 
 
 def pearson_corrcoef(targets: Sequence[float], predictions: Sequence[float]) -> Values:
@@ -63,8 +70,8 @@ def spearman_corrcoef(targets: Sequence[float], predictions: Sequence[float]) ->
 
 
 def _correlation(function: Callable, targets: Any, predictions: Any) -> float:
-  if len(set(targets)) < 2 or len(set(predictions)) < 2:
-    return 0.0  # it is not defined, and a model that always says the same knows nothing
+  if _constant(targets, predictions):
+    return 0.0
   return 100.0 * float(function(targets, predictions)[0])
 
 

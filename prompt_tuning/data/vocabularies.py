@@ -178,6 +178,6 @@ def _load(path: str, extra_ids: int) -> Any:
   except Exception as error:  # TensorFlow's and SentencePiece's own kinds
     raise checks.InputError(
       f"the vocabulary {path} cannot be read ({str(error)[:120]}), expected a "
-      "SentencePiece model; correct VOCABULARY"
+      "SentencePiece model; correct VOCABULARY, or --vocabulary of `prompt-tuning tasks`"
     ) from error
   return vocabulary

@@ -47,6 +47,32 @@ def test_a_pretraining_curve_has_a_line_for_each_objective(tmp_path):
       assert f"<!-- {stage}: {objective} -->" in text
 
 
+def card(step, accuracy, score=None):
+  glue = {"score": score, "tasks": {"CoLA": 1.0, "RTE": 2.0}, "missing": []}
+  return {
+    "step": step,
+    "tasks": {"boolq": {"accuracy": accuracy}, "axb": {}},
+    "benchmarks": {"GLUE": glue},
+  }
+
+
+def test_an_evaluation_has_a_bar_for_each_task_and_each_whole_benchmark(tmp_path):
+  results = {"split": "validation", "prompts": [card(3, 62.5, score=71.25)]}
+  pictures.scorecards(results, tmp_path / "a.svg")
+  text = drawn(tmp_path / "a.svg")
+  for label in ("boolq", "62.5", "GLUE", "71.2", "validation split, %"):
+    assert f"<!-- {label} -->" in text
+  assert "<!-- axb -->" not in text
+
+
+def test_several_prompts_are_lines_by_step(tmp_path):
+  results = {"split": "validation", "prompts": [card(3, 50.0), card(6, 60.0)]}
+  pictures.scorecards(results, tmp_path / "a.svg")
+  text = drawn(tmp_path / "a.svg")
+  assert "<!-- boolq -->" in text and "<!-- step -->" in text
+  assert "<!-- GLUE -->" not in text  # a part of it has no score
+
+
 def test_rows_without_a_held_out_loss_are_refused(tmp_path):
   with pytest.raises(checks.InputError, match="no held-out loss"):
     pictures.pretraining({"stage 1": ROWS[:1]}, tmp_path / "a.svg")
