@@ -20,6 +20,7 @@ _HOMES = {
   "PromptedT5": "prompt_tuning.prompts.prompted",
   "T5": "prompt_tuning.models.t5",
   "T5Config": "prompt_tuning.models.config",
+  "Table": "prompt_tuning.data.table",
   "load_prompt": "prompt_tuning.formats",
   "save_prompt": "prompt_tuning.checkpoints.prompt_files",
 }

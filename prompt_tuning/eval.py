@@ -117,6 +117,9 @@ def evaluate(config: EvalConfig, config_text: str = "") -> dict[str, Any]:
   from prompt_tuning.data import evaluation, registry
 
   provider = registry.find(config.dataset, config.vocabulary)
+  cut = registry.cut(config.dataset)
+  if cut is not None:
+    print(cut, file=sys.stderr)
   run = evaluation.Evaluation(config.dataset, provider, str(folder / "inference_eval"))
   config.prediction.check(run.datasets(), config.vocabulary)
   (folder / "config.gin").write_text(config_text)

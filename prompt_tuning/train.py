@@ -103,7 +103,9 @@ class _Run:
     trainer, dataset = config.trainer, config.train_dataset
     key_learned, key_train = jax.random.split(jax.random.key(trainer.random_seed))
     model = config.learned.model(base, config.vocabulary, key_learned)
-    _data().registry.find(dataset, config.vocabulary)  # fails here rather than later
+    registry = _data().registry
+    registry.find(dataset, config.vocabulary)  # fails here rather than later
+    _say(registry.cut(dataset))
     self.first, self.last = trainer.steps(base.step)
     self.split = states.Split.of(model)
     self.frozen = partitioning.replicate(self.split.frozen, self.mesh)
@@ -111,7 +113,8 @@ class _Run:
       config.optimizer.transformation(config.learning_rate_fn, self.first)
     )
     state = states.create(self.split, optimizer, key_train, self.first)
-    self.memory = Memory(config.identity(base), self.first)
+    identity = {**config.identity(base), **registry.identity(dataset)}
+    self.memory = Memory(identity, self.first)
     self.state = partitioning.replicate(self._resumed(state), self.mesh)
     self.step_fn = steps.train_step(
       self.split, optimizer, config.loss, trainer.num_microbatches
@@ -144,6 +147,7 @@ class _Run:
       return None
     data = _data()
     provider = data.registry.find(dataset, self.config.vocabulary)
+    _say(data.registry.cut(dataset))
     log_dir = str(self.folder / "inference_eval") if log else None
     found = data.evaluation.Evaluation(dataset, provider, log_dir)
     self.config.prediction.check(found.task_names, self.config.vocabulary)
@@ -322,6 +326,11 @@ class _Data:
   batches: Any
   evaluation: Any
   registry: Any
+
+
+def _say(text: str | None) -> None:
+  if text is not None:
+    _log(text)
 
 
 def _log(text: str) -> None:

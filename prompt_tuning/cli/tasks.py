@@ -1,9 +1,10 @@
 """`prompt-tuning tasks`: what can be trained on, or one task looked at."""
 
+import argparse
 import fnmatch
 from collections.abc import Sequence
 
-from prompt_tuning import checks
+from prompt_tuning import checks, config
 from prompt_tuning.cli import flags, runs
 
 
@@ -17,10 +18,17 @@ def main(command: str, arguments: Sequence[str]) -> int:
     epilog="lines that work as pasted:\n  prompt-tuning tasks 'taskless_super_glue_*'\n"
     "  prompt-tuning tasks movie_reviews_sentiment \\\n"
     "    --vocabulary=package://assets/t5_1_1_reviews/sentencepiece.model \\\n"
-    "    --inputs_length=64 --targets_length=4",
+    "    --inputs_length=64 --targets_length=4\n"
+    "or for files of your own, with the macros of tables/table.gin:\n"
+    "  prompt-tuning tasks own_data --gin_file=tables/table.gin \\\n"
+    "    --gin.TRAIN_FILE=\"'train.csv'\" --gin.INPUT_TEMPLATE=\"'review: {text}'\" \\\n"
+    "    --gin.TARGET_COLUMN=\"'label'\" \\\n"
+    "    --vocabulary=package://assets/t5_1_1_reviews/sentencepiece.model",
   )
   add = parser.add_argument
   add("name", nargs="?", default="*", help="a name, or a pattern with * and ?")
+  add("--gin_file", action="append", metavar="FILE", help="gin file with a TABLE")
+  add("--gin_bindings", action="append", default=[], help=argparse.SUPPRESS)
   add("--module", action="append", help="module that registers tasks; repeatable")
   add("--tfds_data_dir", metavar="DIR", help="where TFDS datasets lie")
   add(
@@ -35,7 +43,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
   )
   add("--inputs_length", type=int, default=512, help="tokens of inputs (default 512)")
   add("--targets_length", type=int, default=62, help="tokens of targets (default 62)")
-  given = parser.parse_args(arguments)
+  given = parser.parse_args([flags.rewritten(argument) for argument in arguments])
   for flag in ("limit", "inputs_length", "targets_length"):
     checks.number(f"--{flag}", getattr(given, flag), 1, "give a positive number")
   runs.quiet()
@@ -47,6 +55,8 @@ def main(command: str, arguments: Sequence[str]) -> int:
   folders.use(given.tfds_data_dir, [])
   vocabularies.use(vocabularies.named(given.vocabulary))
   registry.import_modules([registry.BUILT_IN, *(given.module or [])])
+  if given.gin_file:
+    config.query("TABLE", given.gin_file, given.gin_bindings).register()
   if any(sign in given.name for sign in "*?["):
     return _list(fnmatch.filter(registry.names(), given.name), given.name)
   return _show(given)

@@ -7,7 +7,7 @@ from typing import Any
 import seqio
 
 from prompt_tuning import checks
-from prompt_tuning.data import tfds_store, vocabularies
+from prompt_tuning.data import table_task, tfds_store, vocabularies
 from prompt_tuning.data.dataset_config import DatasetConfig
 
 BUILT_IN = "prompt_tuning.data.tasks"
@@ -45,6 +45,20 @@ def find(config: DatasetConfig, vocabulary: vocabularies.Vocabulary) -> Any:
     if config.split in task.splits and not config.use_cached:
       tfds_store.ensure(task)
   return provider
+
+
+def identity(config: DatasetConfig) -> dict[str, str]:
+  """What must not change of the rows of a table while a run is interrupted."""
+  table = table_task.registered(config.mixture_or_task_name)
+  return {} if table is None else {"table": table.identity()}
+
+
+def cut(config: DatasetConfig) -> str | None:
+  """A line that says how much of a table is longer than the run reads, if any is."""
+  table = table_task.registered(config.mixture_or_task_name)
+  if table is None:
+    return None
+  return table_task.report(table, config.split, config.task_feature_lengths)
 
 
 def named(name: str) -> Any:

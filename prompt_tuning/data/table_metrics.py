@@ -1,11 +1,11 @@
 """What the metrics of a table compare, and how a text becomes that."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from prompt_tuning import checks
-from prompt_tuning.data import metrics, postprocessors, run_vocabulary, vocabularies
+from prompt_tuning.data import metrics, postprocessors
 from prompt_tuning.data.table import Table
 
 CLASSES, ANSWERS, NUMBERS, TEXTS = "label words", "lists of answers", "numbers", "texts"
@@ -53,18 +53,7 @@ def postprocessor(table: Table) -> Callable[..., Any] | None:
   """From the text of a target or an answer to what is compared; None leaves it."""
   words = table.words()
   if words is not None:
-    return functools.partial(class_id, words=words)
+    return functools.partial(postprocessors.string_label_to_class_id, label_classes=words)
   if compared(table) == ANSWERS:
     return postprocessors.qa
   return postprocessors.string_to_float if compared(table) == NUMBERS else None
-
-
-def class_id(text: str, words: Sequence[str], **kwargs: Any) -> int:
-  """The class of a text, all spelled as the run's vocabulary does.
-
-  It may fold case or lack a character: then what a model says is not, letter for letter,
-  the word that the table gave.
-  """
-  vocabulary = run_vocabulary.RunVocabulary(vocabularies.T5).loaded()
-  text, *words = [vocabulary.decode(vocabulary.encode(word)) for word in (text, *words)]
-  return postprocessors.string_label_to_class_id(text, words, **kwargs)

@@ -23,16 +23,16 @@ def dataset_name(task: seqio.Task) -> str | None:
 
 
 def counts(task: seqio.Task) -> dict[str, int] | None:
-  """{split of the task: records}, or None where the data are not on this machine."""
+  """{split: records} as far as known, or None where TFDS data are not on this machine."""
   builder = _builder(task)
-  if builder is None or not builder.is_prepared():
+  if dataset_name(task) is not None and (builder is None or not builder.is_prepared()):
     return None
-  return {split: _size(task, split) for split in task.splits}
+  found = {split: task.source.num_input_examples(split) for split in task.splits}
+  return {split: int(size) for split, size in found.items() if _is_known(size)}
 
 
-def _size(task: seqio.Task, split: str) -> int:
-  found = task.source.num_input_examples(split)
-  return int(found) if math.isfinite(found) else 0  # seqio takes none for very many
+def _is_known(size: float | None) -> bool:
+  return size is not None and math.isfinite(size)  # seqio says inf for very many
 
 
 def ensure(task: seqio.Task) -> None:

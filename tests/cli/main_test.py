@@ -59,11 +59,15 @@ def test_help_shows_every_command_and_a_line_that_works(run):
 @pytest.mark.parametrize("command", list(COMMANDS))
 def test_the_help_of_a_command_shows_a_line_that_works(run, command, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
+  pathlib.Path("train.csv").write_text("text,label\ngood,1\nbad,0\n")
   status, out, err = run(command, "--help")
   assert status == 0 and err == ""
   lines = pasted(out)
   assert lines and lines[-1][0] == command
   for line in lines:
+    if line[0] == "tasks":
+      assert run(*line)[0] == 0
+      continue
     if line[0] in FILES:
       status, out, err = run(*line)
       assert status == 0 and out and err == ""

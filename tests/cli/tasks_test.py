@@ -54,6 +54,22 @@ def test_one_task_is_shown_with_examples_lengths_and_labels(tasks):
   assert "inputs (" in out and " tokens): " in out
 
 
+def test_files_of_one_s_own_are_shown_too(tasks, tmp_path):
+  (tmp_path / "a.csv").write_text("text,label\ngood film,1\nbad film,0\n")
+  status, out, _ = tasks(
+    "own_data",
+    EMBEDDED,
+    "--gin_file=tables/table.gin",
+    f"--gin.TRAIN_FILE='{tmp_path / 'a.csv'}'",
+    "--gin.INPUT_TEMPLATE='review: {text}'",
+    "--gin.TARGET_COLUMN='label'",
+    "--gin.LABEL_WORDS={'0': 'negative', '1': 'positive'}",
+  )
+  assert status == 0
+  assert "train: 2 examples" in out and "review: good film" in out
+  assert "train 2" in out  # the sizes of its splits are known
+
+
 def test_only_so_many_examples_are_counted(tasks):
   _, out, _ = tasks("movie_reviews_sentiment", EMBEDDED, "--limit=7", "--examples=0")
   assert "train: 7 or more examples" in out

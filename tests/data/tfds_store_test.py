@@ -85,5 +85,5 @@ def test_another_folder_is_read_by_tasks_that_have_read_one(here, tmp_path):
 
 def test_tasks_without_tfds_need_nothing(numbers):
   assert tfds_store.dataset_name(numbers) is None
-  assert tfds_store.counts(numbers) is None
+  assert tfds_store.counts(numbers) == {}
   tfds_store.ensure(numbers)
