@@ -68,6 +68,11 @@ def candidates(words: Words, vocabulary: Vocabulary) -> np.ndarray:
         f"the label {word!r} becomes {row} in the vocabulary, expected known pieces "
         "only; choose another label word"
       )
+    if rows.count(row) > 1:
+      raise checks.InputError(
+        f"the label {word!r} is the same to the vocabulary as another one, expected words "
+        "that it tells apart; choose another label word"
+      )
   out = np.zeros((len(rows), max(map(len, rows)) + 1), np.int32)
   for i, row in enumerate(rows):
     out[i, : len(row) + 1] = [*row, _EOS]

@@ -19,7 +19,7 @@ def declare(task: str, words: Sequence[str]) -> None:
 
 def of(task: str) -> tuple[str, ...] | None:
   """The words of a task in class order, or None for one that is answered freely."""
-  return _declared.get(task)
+  return _declared.get(task) or None
 
 
 def class_of(text: str, words: Sequence[str]) -> int | None:

@@ -9,6 +9,7 @@ import seqio
 from prompt_tuning import checks
 from prompt_tuning.data import table_task, tfds_store, vocabularies
 from prompt_tuning.data.dataset_config import DatasetConfig
+from prompt_tuning.data.table import SPLITS
 
 BUILT_IN = "prompt_tuning.data.tasks"
 MOVED = {  # where the original has its modules
@@ -32,6 +33,11 @@ def find(config: DatasetConfig, vocabulary: vocabularies.Vocabulary) -> Any:
   name = config.mixture_or_task_name
   provider = named(name)
   if config.split not in provider.splits:
+    if config.table is not None and config.split in SPLITS:
+      raise checks.InputError(
+        f"the table {name} has no rows for the split {config.split!r}, expected some; set "
+        f"{config.split.upper()}_FILE"
+      )
     raise checks.unknown(f"split of {name}", config.split, list(provider.splits))
   check_vocabulary(name, provider, vocabulary)
   lengths = config.task_feature_lengths

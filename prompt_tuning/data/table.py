@@ -17,6 +17,7 @@ from typing import Any
 from prompt_tuning import checks
 from prompt_tuning.data import quiet, table_rows
 
+SPLITS = ("train", "validation", "test")
 _PIECE = re.compile(r"\{(?P<column>[^{}]+)\}|\{\{|\}\}|[^{}]+")
 _NAME = re.compile(r"[\w.:#]+")
 _HASH_LENGTH = 16  # hexadecimal digits of an identity
@@ -77,7 +78,7 @@ class Table:
 
   def sources(self) -> dict[str, Any]:
     """{split: where its rows are}, of the splits that there are."""
-    splits = {"train": self.train, "validation": self.validation, "test": self.test}
+    splits = {split: getattr(self, split) for split in SPLITS}
     return {split: source for split, source in splits.items() if source is not None}
 
   def template(self) -> list[tuple[str, bool]]:
