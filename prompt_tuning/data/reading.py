@@ -6,7 +6,6 @@ import tensorflow as tf
 from prompt_tuning.data.preprocessors import UNKNOWN
 
 Example = dict[str, tf.Tensor]
-_ANSWER_SEPARATOR = "|||"  # in tables of question answering
 
 
 @seqio.map_over_dataset
@@ -19,13 +18,6 @@ def squad(example: Example) -> Example:
 def mrqa(example: Example, name: str = "") -> Example:
   """MRQA: as SQuAD, perhaps behind the name of the data set."""
   return _question_answering(example, example["answers"], example["qid"], name)
-
-
-@seqio.map_over_dataset
-def preprocess_tsv_to_qa(example: Example) -> Example:
-  """Rows of id, context, question, answer and answers ("a|||b") as SQuAD."""
-  answers = tf.strings.split(example["answers"], _ANSWER_SEPARATOR)
-  return _question_answering(example, answers, example["id"])
 
 
 def _question_answering(

@@ -1,5 +1,6 @@
 """The command line: every line that the help shows works as pasted."""
 
+import gzip
 import json
 import pathlib
 import re
@@ -16,7 +17,8 @@ from prompt_tuning.cli.main import COMMANDS, main
 
 REPO = pathlib.Path(__file__).parents[2]
 RUNS = ("train", "eval", "infer", "tokens", "pretrain")
-FILES = ("convert", "inspect", "extract")
+FILES = ("convert", "inspect", "extract", "mrqa")
+PASSAGE = b'{"context": "x", "qas": [{"qid": "1", "question": "y", "answers": ["x"]}]}'
 
 
 @pytest.fixture
@@ -60,6 +62,7 @@ def test_help_shows_every_command_and_a_line_that_works(run):
 def test_the_help_of_a_command_shows_a_line_that_works(run, command, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   pathlib.Path("train.csv").write_text("text,label\ngood,1\nbad,0\n")
+  pathlib.Path("BioASQ.jsonl.gz").write_bytes(gzip.compress(PASSAGE))
   status, out, err = run(command, "--help")
   assert status == 0 and err == ""
   lines = pasted(out)

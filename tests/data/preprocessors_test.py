@@ -5,7 +5,7 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from prompt_tuning.data import preprocessors, reading, vocabularies
+from prompt_tuning.data import preprocessors, vocabularies
 
 FEATURES = {
   name: seqio.Feature(vocabularies.EMBEDDED.load()) for name in ("inputs", "targets")
@@ -140,22 +140,3 @@ def test_random_targets_are_drawn_anew_and_evenly():
   assert set(drawn) == set(texts)
   assert 70 < drawn.count("positive") < 130  # 100, give or take 4 deviations of 7
   assert [row["inputs"].tolist() for row in found] == [[i] for i in range(200)]
-
-
-def test_rows_of_a_table_become_questions():
-  record = {
-    "id": "q1",
-    "context": "He left\tat 5 p.m.",
-    "question": "When?",
-    "answer": "5 p.m.",
-    "answers": "5 p.m.|||at five",
-  }
-  (found,) = applied(reading.preprocess_tsv_to_qa, record)
-  assert found.pop("answers").tolist() == [b"5 p . m . ", b"at five"]
-  assert found == {
-    "inputs": "question: When ? context: He left at 5 p . m . ",
-    "targets": "5 p . m . ",
-    "id": "q1",
-    "context": "He left at 5 p . m . ",
-    "question": "When ? ",
-  }

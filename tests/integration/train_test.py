@@ -412,6 +412,23 @@ def test_prompts_that_cannot_be_listed_are_refused(
   assert message in found.err
 
 
+def test_bytes_are_a_vocabulary(run, command, tmp_path):
+  macros = {
+    "TASK_FEATURE_LENGTHS": {"inputs": 40, "targets": 10},
+    "TRAIN_STEPS_RELATIVE": 3,
+    "LABELS": "task",
+    "MIXTURE_OR_TASK_NAME": "tiny_words",
+  }
+  arguments = command("train", tmp_path / "run", **macros)
+  found = run([*arguments, "--gin.VOCABULARY=@seqio.ByteVocabulary()"])
+  assert found.status == 0, found.err
+  file = formats.read_prompt(str(tmp_path / "run"))
+  assert (file.metadata["vocabulary"], file.metadata["tokenizer"]) == ("bytes", "bytes")
+  evaluated = command("eval", tmp_path / "eval", PROMPT_FILE=str(tmp_path / "run"))
+  found = run(evaluated)
+  assert found.status == 2 and "another model or vocabulary" in found.err
+
+
 def test_infer_writes_one_line_per_example_in_order(trained, run, command, tmp_path):
   prompt = str(trained.folder / "prompt.safetensors")
   found = run(command("infer", tmp_path / "infer", PROMPT_FILE=prompt))
