@@ -119,7 +119,7 @@ def check_prompt_file(path: str, base: Base, vocabulary: Vocabulary) -> None:
   here = {
     "base_fingerprint": base.fingerprint,
     "d_model": base.model.config.d_model,
-    "vocabulary": vocabulary.described()["sha256"],
+    "vocabulary": vocabulary.fingerprint(),
   }
   known = {**file.metadata, "d_model": file.prompt.shape[-1]}
   wrong = [

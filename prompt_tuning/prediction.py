@@ -48,9 +48,9 @@ class Prediction:
     return self.labels
 
   def check(self, tasks: Iterable[str], vocabulary: Vocabulary) -> None:
-    """Raises `InputError` where the vocabulary cannot encode the words of a task."""
-    for task in tasks:
-      words = self.words(task)
+    """Raises `InputError` where the vocabulary cannot encode what is chosen from."""
+    given = self.labels if isinstance(self.labels, list | tuple) else None
+    for words in (given, *map(self.words, tasks)):
       if words is not None:
         candidates(words, vocabulary)
 

@@ -84,7 +84,7 @@ class PretrainConfig:
     name = self.vocabulary.name
     if files.is_remote(name) or not files.path(name).exists():
       return
-    if self.vocabulary.described()["sha256"] != known["sha256"]:
+    if self.vocabulary.fingerprint() != known["sha256"]:
       raise checks.InputError(
         f"the tokens in {self.tokens} were made with another vocabulary than {name}; run "
         "`prompt-tuning tokens` with this model's file, or set VOCABULARY"

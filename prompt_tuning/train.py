@@ -253,7 +253,7 @@ class _Run:
       "step": done,
       "score": score,
       "metrics": found,
-      "vocabulary": self.config.vocabulary.described()["sha256"],
+      "vocabulary": self.config.vocabulary.fingerprint(),
       "tokenizer": self.config.vocabulary.name,
       "library_version": __version__,
     }

@@ -119,6 +119,8 @@ class Evaluation:
   def teacher_forced(self, count: int) -> list[batches.Batch]:
     """The first `count` batches with targets; rows beyond the end have weight 0."""
     found: list[batches.Batch] = []
+    if not self._tasks:
+      return found
     for dataset in self._evaluator.cached_model_datasets.values():
       for batch, indices in batches.padded_batches(dataset, self._config.batch_size):
         if len(found) == count:

@@ -44,10 +44,14 @@ class SentencePiece:
     """
     return _load(str(files.path(self.sentencepiece_model_file)), self.extra_ids)
 
+  def fingerprint(self) -> str:
+    """SHA-256 of its file, which tells vocabularies apart."""
+    return files.sha256(files.path(self.sentencepiece_model_file))
+
   def described(self) -> dict[str, Any]:
     """What a manifest says of it: its file's hash, sentinels and ids in all."""
     return {
-      "sha256": files.sha256(files.path(self.sentencepiece_model_file)),
+      "sha256": self.fingerprint(),
       "extra_ids": self.extra_ids,
       "ids": self.load().vocab_size,
     }
@@ -75,10 +79,14 @@ class Bytes:
 
     return seqio.ByteVocabulary(self.extra_ids)
 
+  def fingerprint(self) -> str:
+    """There is only one, so its name will do."""
+    return self.name
+
   def described(self) -> dict[str, Any]:
-    """What a manifest says of it; the name stands for a file's hash."""
+    """What a manifest says of it."""
     return {
-      "sha256": self.name,
+      "sha256": self.fingerprint(),
       "extra_ids": self.extra_ids,
       "ids": self.load().vocab_size,
     }

@@ -281,8 +281,10 @@ def test_a_task_of_another_vocabulary_than_the_model_s(refused_training, trained
   message = refused_training(
     f"--gin.seqio.SentencePieceVocabulary.sentencepiece_model_file={letters!r}",
     CLASS_LABELS=["positive", "negative"],
+    MIXTURE_OR_TASK_NAME="embedded_words",
+    MIXTURE_OR_TASK_MODULE="letter_tasks",
   )
-  assert "tiny_words" in message and "register the task with" in message
+  assert "embedded_words" in message and "register the task with" in message
 
 
 def test_a_vocabulary_that_is_not_there(refused_training, tmp_path):

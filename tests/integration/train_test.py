@@ -169,7 +169,7 @@ def test_the_prompt_file_tells_its_story(trained, settings):
   assert found.metadata["step"] == step
   assert found.metadata["score"] == trained.summary["score"]
   assert found.metadata["tokenizer"].endswith("t5_1_1_reviews/sentencepiece.model")
-  assert found.metadata["vocabulary"] == settings.vocabulary.described()["sha256"]
+  assert found.metadata["vocabulary"] == settings.vocabulary.fingerprint()
   assert found.metadata["d_model"] == 16 and found.metadata["prompt_length"] == 3
   assert found.metadata["library_version"] == pt.__version__
 
@@ -410,6 +410,13 @@ def test_prompts_that_cannot_be_listed_are_refused(
   found = run(command("eval", tmp_path / "e", PROMPT_FILE=prompt, **macros))
   assert found.status == 2
   assert message in found.err
+
+
+def test_a_task_without_a_metric_can_be_trained_on(run, command, tmp_path):
+  macros = {"MIXTURE_OR_TASK_NAME": "letter_words", "MIXTURE_OR_TASK_MODULE": "letter_tasks"}
+  found = run(command("train", tmp_path / "run", TRAIN_STEPS_RELATIVE=6, **macros))
+  assert found.status == 0, found.err
+  assert (tmp_path / "run" / "prompt.safetensors").exists()
 
 
 def test_bytes_are_a_vocabulary(run, command, tmp_path):
