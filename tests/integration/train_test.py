@@ -413,8 +413,8 @@ def test_prompts_that_cannot_be_listed_are_refused(
 
 
 def test_a_task_without_a_metric_can_be_trained_on(run, command, tmp_path):
-  macros = {"MIXTURE_OR_TASK_NAME": "letter_words", "MIXTURE_OR_TASK_MODULE": "letter_tasks"}
-  found = run(command("train", tmp_path / "run", TRAIN_STEPS_RELATIVE=6, **macros))
+  task = {"MIXTURE_OR_TASK_NAME": "letter_words", "MIXTURE_OR_TASK_MODULE": "letter_tasks"}
+  found = run(command("train", tmp_path / "run", TRAIN_STEPS_RELATIVE=6, **task))
   assert found.status == 0, found.err
   assert (tmp_path / "run" / "prompt.safetensors").exists()
 
