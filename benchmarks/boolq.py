@@ -84,4 +84,7 @@ def _write(folder: pathlib.Path) -> None:
 if __name__ == "__main__":
   parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
   parser.add_argument("data_dir", type=pathlib.Path)
-  prepare(parser.parse_args().data_dir)
+  try:
+    prepare(parser.parse_args().data_dir)
+  except checks.InputError as error:
+    parser.exit(2, f"{error}\n")

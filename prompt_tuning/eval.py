@@ -17,7 +17,16 @@ from typing import Any
 import jax
 from etils import epath
 
-from prompt_tuning import assembly, checks, files, formats, partitioning, scorecard, trees
+from prompt_tuning import (
+  assembly,
+  checks,
+  files,
+  formats,
+  handing_in,
+  partitioning,
+  scorecard,
+  trees,
+)
 from prompt_tuning import prediction as predictions
 from prompt_tuning.checkpoints import prompt_files
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
@@ -117,9 +126,8 @@ def evaluate(config: EvalConfig, config_text: str = "") -> dict[str, Any]:
   from prompt_tuning.data import evaluation, registry
 
   provider = registry.find(config.dataset, config.vocabulary)
-  cut = registry.cut(config.dataset)
-  if cut is not None:
-    print(cut, file=sys.stderr)
+  for line in registry.cut(config.dataset):
+    print(line, file=sys.stderr)
   run = evaluation.Evaluation(config.dataset, provider, str(folder / "inference_eval"))
   config.prediction.check(run.datasets(), config.vocabulary)
   (folder / "config.gin").write_text(config_text)
@@ -181,34 +189,8 @@ def _scored(
   )
   answered = {task: (run.examples(task), texts[task]) for task in texts}
   answered |= run.unmeasured(predict)
-  written = _hand_in(answered, run.datasets(), submission)
+  written = handing_in.write(answered, run.datasets(), submission)
   return scorecard.card(one.path, one.step, found, run.datasets(), written)
-
-
-def _hand_in(
-  answered: dict[str, tuple[list, list]],
-  datasets: dict[str, str | None],
-  folder: epath.Path,
-) -> list[str]:
-  """Writes the answers to benchmark tasks as their leaderboard takes them."""
-  from prompt_tuning.data import submissions
-
-  written = []
-  for task, (examples, texts) in answered.items():
-    dataset = datasets[task]
-    file = submissions.of(dataset, examples, texts) if dataset and texts else None
-    if file is None:
-      continue
-    folder.mkdir(parents=True, exist_ok=True)
-    files.write_atomically(folder / file.name, file.content.encode())
-    written.append(str(folder / file.name))
-    if file.unreadable:
-      print(
-        f"{task}: {file.unreadable} of {len(texts)} answers are none of the label words; "
-        f"in {file.name} the first word stands for them",
-        file=sys.stderr,
-      )
-  return written
 
 
 def _draw(results: dict[str, Any], path: epath.Path) -> None:

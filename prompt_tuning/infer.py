@@ -1,6 +1,6 @@
 """Inference: a trained prompt over a split, one JSON line per example.
 
-INFER_OUTPUT_DIR/<task>-<mode>.jsonl-00000-of-00001
+INFER_OUTPUT_DIR/<task>-<mode>.jsonl-00000-of-00001     one for each task of a mixture
 """
 
 import dataclasses
@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from prompt_tuning import checks, files
 from prompt_tuning import prediction as predictions
@@ -57,15 +58,15 @@ class InferConfig:
     checks.choice("mode", self.mode, MODES)
 
 
-def infer(config: InferConfig, config_text: str = "") -> str:
-  """Writes one line per example, in the order of the split.
+def infer(config: InferConfig, config_text: str = "") -> list[str]:
+  """Writes one line per example, in the order of the split; a file for each task.
 
   Args:
     config: The pass.
     config_text: The gin text it came from, written to `config.gin`.
 
   Returns:
-    Path of the file.
+    Paths of the files.
 
   Raises:
     InputError: Something given cannot be used.
@@ -73,33 +74,42 @@ def infer(config: InferConfig, config_text: str = "") -> str:
   folder = files.output_folder(config.output_dir, "INFER_OUTPUT_DIR")
   ready = prepare(config)
   quiet.import_seqio()
-  from prompt_tuning.data import batches, registry
+  from prompt_tuning.data import registry
 
   provider = registry.find(config.dataset, config.vocabulary)
-  config.prediction.check([provider.name], config.vocabulary)
-  examples, dataset = batches.inference_examples(config.dataset, provider)
-  name = f"{config.dataset.mixture_or_task_name}-{config.mode}.jsonl-00000-of-00001"
+  tasks = registry.tasks_with_split(provider, config.dataset.split)
+  config.prediction.check([task.name for task in tasks], config.vocabulary)
+  (folder / "config.gin").write_text(config_text)
+  return [_written(ready, config, task, folder) for task in tasks]
+
+
+def _written(ready: Ready, config: InferConfig, task: Any, folder: epath.Path) -> str:
+  """Writes the file of one task and returns its path."""
+  from prompt_tuning.data import batches
+
+  examples, dataset = batches.inference_examples(config.dataset, task)
   size = config.dataset.batch_size
   bar = Progress("infer", -(-len(examples) // size), rows=size)
-  (folder / "config.gin").write_text(config_text)
   rows = []
   for number, (batch, indices) in enumerate(batches.padded_batches(dataset, size)):
-    outputs = _outputs(ready, config, batch)
+    outputs = _outputs(ready, config, task.name, batch)
     rows += [
       _line(examples[i], output)
       for i, output in zip(indices, outputs[: len(indices)], strict=True)
     ]
     bar.update(number + 1)
   bar.close()
-  files.write_atomically(folder / name, "".join(rows).encode())
-  return str(folder / name)
+  path = folder / f"{task.name}-{config.mode}.jsonl-00000-of-00001"
+  files.write_atomically(path, "".join(rows).encode())
+  return str(path)
 
 
-def _outputs(ready: Ready, config: InferConfig, batch: Any) -> list[dict[str, Any]]:
+def _outputs(
+  ready: Ready, config: InferConfig, task: str, batch: Any
+) -> list[dict[str, Any]]:
   if config.mode == "score":
     return [{"score": float(s)} for s in ready.answers.score(ready.params, batch)]
   vocabulary = config.vocabulary.load()
-  task = config.dataset.mixture_or_task_name
   tokens = np.asarray(ready.answers.predict(ready.params, batch, task))
   return [{"prediction": vocabulary.decode([int(t) for t in row])} for row in tokens]
 

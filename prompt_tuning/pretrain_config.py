@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prompt_tuning import checks, files
+from prompt_tuning import checks
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data import objective_config
 from prompt_tuning.data.objective_config import Objective
@@ -81,12 +81,12 @@ class PretrainConfig:
         f"the tokens are of a vocabulary of {known['ids']} ids, the model's table has "
         f"{self.model.vocab_size} rows, expected at least as many; raise NUM_EMBEDDINGS"
       )
-    name = self.vocabulary.name
-    if files.is_remote(name) or not files.path(name).exists():
+    if not self.vocabulary.is_here():
       return
     if self.vocabulary.fingerprint() != known["sha256"]:
       raise checks.InputError(
-        f"the tokens in {self.tokens} were made with another vocabulary than {name}; run "
+        f"the tokens in {self.tokens} were made with another vocabulary than "
+        f"{self.vocabulary.name}; run "
         "`prompt-tuning tokens` with this model's file, or set VOCABULARY"
       )
 

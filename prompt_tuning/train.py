@@ -113,7 +113,8 @@ class _Run:
       config.optimizer.transformation(config.learning_rate_fn, self.first)
     )
     state = states.create(self.split, optimizer, key_train, self.first)
-    identity = {**config.identity(base), **registry.identity(dataset)}
+    rows = {**registry.identity(dataset), **registry.identity(config.eval_dataset)}
+    identity = {**config.identity(base), **rows}
     self.memory = Memory(identity, self.first)
     self.state = partitioning.replicate(self._resumed(state), self.mesh)
     self.step_fn = steps.train_step(
@@ -328,9 +329,9 @@ class _Data:
   registry: Any
 
 
-def _say(text: str | None) -> None:
-  if text is not None:
-    _log(text)
+def _say(lines: list[str]) -> None:
+  for line in lines:
+    _log(line)
 
 
 def _log(text: str) -> None:

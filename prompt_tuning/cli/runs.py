@@ -33,7 +33,7 @@ def _indented(result: dict[str, Any]) -> str:
 _RUNS: dict[str, tuple[str, str, str, Callable[[Any], str]]] = {
   "train": ("train.train", "train", "train", _train_report),
   "eval": ("eval.evaluate", "eval", "evaluate", _eval_report),
-  "infer": ("infer.infer", "infer", "infer", str),
+  "infer": ("infer.infer", "infer", "infer", "\n".join),
   "tokens": ("tokens.tokens", "tokens", "tokens", _indented),
   "pretrain": ("pretrain.pretrain", "pretrain", "pretrain", _indented),
 }

@@ -46,6 +46,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
   given = parser.parse_args([flags.rewritten(argument) for argument in arguments])
   for flag in ("limit", "inputs_length", "targets_length"):
     checks.number(f"--{flag}", getattr(given, flag), 1, "give a positive number")
+  checks.number("--examples", given.examples, 0, "give a number")
   runs.quiet()
   from prompt_tuning.data import folders, quiet, vocabularies
 

@@ -4,6 +4,7 @@ seqio calls each twice per example: with the target's text and `is_target=True`,
 the model's answer.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,12 +23,13 @@ def string_label_to_class_id(
 
 
 def string_to_float(text: str, default: float = -1.0, **kwargs: Any) -> float:
-  """The number that a text spells, or `default`."""
+  """The finite number that a text spells, or `default`."""
   del kwargs
   try:
-    return float(text)
+    number = float(text)
   except ValueError:
     return default
+  return number if math.isfinite(number) else default
 
 
 def multirc(text: str, example: Example, is_target: bool = False) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import seqio
 from prompt_tuning import checks
 from prompt_tuning.data import table_task, tfds_store, vocabularies
 from prompt_tuning.data.dataset_config import DatasetConfig
-from prompt_tuning.data.table import SPLITS
+from prompt_tuning.data.table import SPLITS, Table
 
 BUILT_IN = "prompt_tuning.data.tasks"
 MOVED = {  # where the original has its modules
@@ -40,6 +40,7 @@ def find(config: DatasetConfig, vocabulary: vocabularies.Vocabulary) -> Any:
       )
     raise checks.unknown(f"split of {name}", config.split, list(provider.splits))
   check_vocabulary(name, provider, vocabulary)
+  _check_features(name, provider)
   lengths = config.task_feature_lengths
   lacking = provider.output_features.keys() - (lengths or provider.output_features).keys()
   if lacking:
@@ -47,24 +48,41 @@ def find(config: DatasetConfig, vocabulary: vocabularies.Vocabulary) -> Any:
       f"TASK_FEATURE_LENGTHS is {dict(lengths or {})}, expected a length for every feature "
       f"of {name}; add {', '.join(sorted(lacking))}"
     )
-  for task in seqio.get_subtasks(provider):
-    if config.split in task.splits and not config.use_cached:
+  if not config.use_cached:
+    for task in tasks_with_split(provider, config.split):
       tfds_store.ensure(task)
   return provider
 
 
-def identity(config: DatasetConfig) -> dict[str, str]:
-  """What must not change of the rows of a table while a run is interrupted."""
-  table = table_task.registered(config.mixture_or_task_name)
-  return {} if table is None else {"table": table.identity()}
+def tasks_with_split(provider: Any, split: str) -> list[Any]:
+  """The task itself, or the members of a mixture, that have a split."""
+  return [task for task in seqio.get_subtasks(provider) if split in task.splits]
 
 
-def cut(config: DatasetConfig) -> str | None:
-  """A line that says how much of a table is longer than the run reads, if any is."""
-  table = table_task.registered(config.mixture_or_task_name)
-  if table is None:
-    return None
-  return table_task.report(table, config.split, config.task_feature_lengths)
+def identity(config: DatasetConfig | None) -> dict[str, str]:
+  """What must not change of the rows of tables while a run is interrupted."""
+  if config is None:
+    return {}
+  return {
+    f"{config.split} rows of table {table.name}": table.identity([config.split])
+    for table in _tables(config)
+  }
+
+
+def cut(config: DatasetConfig) -> list[str]:
+  """Lines that say how much of each table is longer than the run reads, if any is."""
+  lines = (
+    table_task.report(table, config.split, config.task_feature_lengths)
+    for table in _tables(config)
+  )
+  return [line for line in lines if line is not None]
+
+
+def _tables(config: DatasetConfig) -> list[Table]:
+  """The tables that a run reads."""
+  tasks = tasks_with_split(named(config.mixture_or_task_name), config.split)
+  found = (table_task.registered(task.name) for task in tasks)
+  return [table for table in found if table is not None]
 
 
 def named(name: str) -> Any:
@@ -76,6 +94,17 @@ def named(name: str) -> Any:
   if name not in names():
     importlib.import_module(BUILT_IN)
   return seqio.get_mixture_or_task(checks.choice("task or mixture", name, names()))
+
+
+def _check_features(name: str, provider: Any) -> None:
+  """Raises `InputError` for examples that are no pair of texts."""
+  features = provider.output_features
+  if features.keys() > {"inputs", "targets"} or any(f.rank != 1 for f in features.values()):
+    raise checks.InputError(
+      f"the examples of {name} have {', '.join(features)}, expected a text and a target: "
+      "no run reads all candidates at once yet; take a task whose name has _generation or "
+      "_rank_classification instead of _perceptron"
+    )
 
 
 def rates(provider: Any) -> dict[str, float] | None:

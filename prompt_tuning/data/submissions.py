@@ -10,6 +10,8 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from prompt_tuning.data import (
   coreference,
   glue_benchmark,
@@ -39,18 +41,19 @@ class Submission:
 
 
 def of(
-  dataset: str, examples: Sequence[Example], texts: Sequence[str]
+  task: str, dataset: str, examples: Sequence[Example], texts: Sequence[str]
 ) -> Submission | None:
   """The answers to a task, or None where no leaderboard asks for them.
 
   Args:
+    task: Its name, which may have label words of its own.
     dataset: Of TFDS, "super_glue/boolq:1.0.2".
-    examples: With the numbers of the records.
+    examples: With the numbers of the records; a task that has not kept them has no file.
     texts: An answer for each.
   """
   config = dataset.partition(":")[0]
-  file = _file(config)
-  if file is None:
+  file = _file(config, label_words.of(task))
+  if file is None or not all(_has_number(e, config) for e in examples):
     return None
   name, labels, answer = file
   unreadable = sum(label_words.class_of(t, labels) is None for t in texts) if labels else 0
@@ -151,6 +154,10 @@ _LABELS = {
   **{f"glue/{c}": row[1] for c, row in glue_benchmark.CLASSIFICATION.items()},
   **{f"super_glue/{c}": row[1] for c, row in super_glue_benchmark.CLASSIFICATION.items()},
 }
+_NUMBERED = {
+  "super_glue/record": ("idx/query",),
+  "super_glue/multirc": ("idx/paragraph", "idx/question", "idx/answer"),
+}
 _OTHERS: dict[str, tuple[str, Answer]] = {
   "super_glue/record": ("ReCoRD.jsonl", _free),
   "super_glue/wsc.fixed": ("WSC.jsonl", _same_noun),
@@ -158,7 +165,13 @@ _OTHERS: dict[str, tuple[str, Answer]] = {
 }
 
 
-def _file(config: str) -> tuple[str, tuple[str, ...] | None, Answer] | None:
+def _has_number(example: Example, config: str) -> bool:
+  return all(np.ndim(example.get(n, ())) == 0 for n in _NUMBERED.get(config, ("idx",)))
+
+
+def _file(
+  config: str, words: tuple[str, ...] | None
+) -> tuple[str, tuple[str, ...] | None, Answer] | None:
   """Name of the file, the label words if there are any, and how an answer is sent."""
   if config in _OTHERS:
     name, answer = _OTHERS[config]
@@ -166,5 +179,5 @@ def _file(config: str) -> tuple[str, tuple[str, ...] | None, Answer] | None:
   if config not in _CLASSIFICATION:
     return None
   name, sent = _CLASSIFICATION[config]
-  labels = _LABELS[config]
-  return name, labels, _one_of(labels, sent or labels)
+  labels = words or _LABELS[config]
+  return name, labels, _one_of(labels, sent or _LABELS[config])

@@ -31,8 +31,14 @@ variants.add_mixture(  # T5's own has DPR and the diagnostics in it
 )
 variants.add_mixture(
   f"super_glue_{_VERSION}",
+  {**benchmark.RATES, **benchmark.DIAGNOSTICS},
+  forms=(variants.TASKLESS,),
+  tail="_proportional",
+)
+variants.add_mixture(
+  f"super_glue_{_VERSION}",
   benchmark.RATES,
-  forms=(variants.TASKLESS, variants.TASK_INDEX),
+  forms=(variants.TASK_INDEX,),
   tail="_proportional",
 )
 variants.add_mixture(

@@ -64,8 +64,8 @@ class Table:
 
     table_task.register(self)
 
-  def identity(self) -> str:
-    """What the examples are made from: it changes when they do.
+  def identity(self, splits: Sequence[str] = SPLITS) -> str:
+    """What the examples of some splits are made from: it changes when they do.
 
     Raises:
       InputError: A file or the template cannot be used.
@@ -73,7 +73,8 @@ class Table:
     settings = [self.inputs, self.targets, self.by_value(), self.answers]
     parts = {"settings": hashlib.sha256(json.dumps(settings).encode()).hexdigest()}
     for split, source in self.sources().items():
-      parts[split] = table_rows.fingerprint(source, split, self.columns())
+      if split in splits:
+        parts[split] = table_rows.fingerprint(source, split, self.columns())
     return ", ".join(f"{part} {value[:_HASH_LENGTH]}" for part, value in parts.items())
 
   def sources(self) -> dict[str, Any]:
@@ -127,7 +128,7 @@ class Table:
       for one, word in zip(spellings, _words(self.labels), strict=True)
       for spelling in one
     }
-    if len(set(found.values())) < len(spellings):
+    if len({word.strip() for word in found.values()}) < len(spellings):
       raise checks.InputError(
         f"the label words are {self.labels!r}, expected another word for every value and "
         "every value once; correct them"
@@ -141,11 +142,15 @@ class Table:
         f"the table's name is {self.name!r}, expected letters, digits and _ . : # only; "
         "choose another"
       )
-    if not isinstance(self.targets, str):
-      raise checks.InputError(
-        f"the target column of {self.name} is {self.targets!r}, expected its name; set it, "
-        "e.g. TARGET_COLUMN"
-      )
+    for what, column, macro in (
+      ("target", self.targets, "TARGET_COLUMN"),
+      ("answers", self.answers or "", "ANSWERS_COLUMN"),
+    ):
+      if not isinstance(column, str):
+        raise checks.InputError(
+          f"the {what} column of {self.name} is {column!r}, expected its name; set it, "
+          f"e.g. {macro}"
+        )
     if not self.sources():
       raise checks.InputError(
         f"the table {self.name} has no rows, expected a file or a data set for train, "

@@ -3,10 +3,11 @@
 `table_files` says what that is in files; in data sets it is a count from 1.
 """
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -43,15 +44,13 @@ def read(
   if not isinstance(source, str | os.PathLike):
     yield from _in_memory(source, name, columns)
     return
-  path = _existing(source)
-  try:
+  with _reading(name):
+    path = _existing(source)
     if path.is_dir():
       yield from _in_memory(_saved(path), name, columns)
     else:
       read_file = table_files.READERS[path.suffix.lower()]
       yield from read_file(path, name, columns, problems)
-  except OSError as error:
-    raise _unreadable(name, error) from error
 
 
 def fingerprint(source: Any, split: str, columns: Sequence[str]) -> str:
@@ -65,14 +64,12 @@ def fingerprint(source: Any, split: str, columns: Sequence[str]) -> str:
     rows = _in_memory(source, name, columns)
     known = getattr(source, "_fingerprint", None)
     return known or _sha256(json.dumps(row, default=repr) for row in rows)
-  path = _existing(source)
-  try:
+  with _reading(name):
+    path = _existing(source)
     if not path.is_dir():
       return files.sha256(path)
     parts = [path / _SAVED, *sorted(path.glob("*.arrow"))]
     return _sha256(f"{part.name} {files.sha256(part)}\n" for part in parts)
-  except OSError as error:
-    raise _unreadable(name, error) from error
 
 
 def _sha256(texts: Iterable[str]) -> str:
@@ -104,11 +101,21 @@ def _existing(source: str | os.PathLike) -> epath.Path:
   return path
 
 
-def _unreadable(name: str, error: OSError) -> checks.InputError:
-  return checks.InputError(
-    f"{name} cannot be read ({error.strerror or error}), expected a whole file; copy it "
-    "again or correct its permissions"
-  )
+@contextlib.contextmanager
+def _reading(name: str) -> Iterator[None]:
+  """Turns what goes wrong with a file into `InputError`."""
+  try:
+    yield
+  except checks.InputError:
+    raise
+  except Exception as error:  # a bucket's client has errors of its own
+    if not isinstance(error, OSError) and not files.is_remote(name):
+      raise
+    why = getattr(error, "strerror", None) or str(error)[:120]
+    raise checks.InputError(
+      f"{name} cannot be read ({why}), expected a whole file; copy it again or correct its "
+      "path or permissions"
+    ) from error
 
 
 def _saved(path: epath.Path) -> Any:

@@ -74,10 +74,20 @@ def register(table: Table) -> None:
     metric_fns=metric_fns,
     output_features=features.text_to_text(vocabularies.T5),
   )
+  _renew_mixtures(table.name)
   words = table.words() or ()
   if words or label_words.of(table.name):  # the table before may have had some
     label_words.declare(table.name, words)
   _registered[table.name] = _Registered(table, made_of, examples)
+
+
+def _renew_mixtures(name: str) -> None:
+  """Lets the mixtures that hold an earlier task of this name have the new one."""
+  for mixture in [seqio.MixtureRegistry.get(n) for n in seqio.MixtureRegistry.names()]:
+    members = {task.name: mixture.get_rate(task) for task in mixture.tasks}
+    if name in members:
+      seqio.MixtureRegistry.remove(mixture.name)
+      seqio.MixtureRegistry.add(mixture.name, list(members.items()))
 
 
 def registered(name: str) -> Table | None:

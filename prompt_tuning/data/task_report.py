@@ -93,6 +93,8 @@ def _lengths(
 
 
 def _labels(task: seqio.Task, read: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+  if task.output_features["targets"].rank != 1:
+    return  # every example brings all of its candidates
   counts = collections.Counter(_text(row, "targets") for row in read)
   words = label_words.of(task.name)
   if words is None and len(counts) > _SHOWN_LABELS:

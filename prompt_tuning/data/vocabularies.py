@@ -44,6 +44,11 @@ class SentencePiece:
     """
     return _load(str(files.path(self.sentencepiece_model_file)), self.extra_ids)
 
+  def is_here(self) -> bool:
+    """Whether its file is on this machine."""
+    name = self.sentencepiece_model_file
+    return not files.is_remote(name) and files.path(name).exists()
+
   def fingerprint(self) -> str:
     """SHA-256 of its file, which tells vocabularies apart."""
     return files.sha256(files.path(self.sentencepiece_model_file))
@@ -78,6 +83,10 @@ class Bytes:
     import seqio
 
     return seqio.ByteVocabulary(self.extra_ids)
+
+  def is_here(self) -> bool:
+    """It has no file to be missing."""
+    return True
 
   def fingerprint(self) -> str:
     """There is only one, so its name will do."""

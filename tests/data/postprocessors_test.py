@@ -29,7 +29,16 @@ def test_the_default_can_be_chosen():
 
 @pytest.mark.parametrize(
   ("text", "number"),
-  [("3.2", 3.2), ("-1.0", -1.0), (" 4 ", 4.0), ("four", -1.0), ("", -1.0), ("3,2", -1.0)],
+  [
+    ("3.2", 3.2),
+    ("-1.0", -1.0),
+    (" 4 ", 4.0),
+    ("four", -1.0),
+    ("", -1.0),
+    ("3,2", -1.0),
+    ("nan", -1.0),
+    ("inf", -1.0),
+  ],
 )
 def test_numbers_are_read(text, number):
   found = postprocessors.string_to_float(text, example={}, is_target=False)

@@ -1,9 +1,13 @@
 """Finding tasks: what is wrong is said by name, with what was probably meant."""
 
+import dataclasses
+
 import pytest
+import seqio
 
 from prompt_tuning import checks
 from prompt_tuning.data import registry, vocabularies
+from prompt_tuning.data.table import Table
 
 
 def find(config, vocabulary=vocabularies.EMBEDDED):
@@ -71,6 +75,55 @@ def test_a_task_of_another_vocabulary_is_refused(dataset_config, numbers):
   )
   with pytest.raises(checks.InputError, match="'inputs' of numbers_of_the_data_tests"):
     find(dataset_config(), other)
+
+
+@pytest.fixture
+def table():
+  """Makes a table of two rows under one name, registered."""
+
+  def make(*texts):
+    found = Table(
+      name="table_of_the_registry_tests",
+      train={"text": [*texts, "good"], "label": ["no", *["yes"] * len(texts)]},
+      validation={"text": ["good"], "label": ["yes"]},
+      inputs="{text}",
+      targets="label",
+      labels=["no", "yes"],
+    )
+    found.register()
+    return found
+
+  return make
+
+
+def test_a_mixture_with_tables_has_their_rows_and_their_identity(dataset_config, table):
+  first = table("bad")
+  name = "mixture_of_the_registry_tests"
+  if name not in seqio.MixtureRegistry.names():
+    seqio.MixtureRegistry.add(name, [(first.name, 1.0)])
+  config = dataset_config(
+    mixture_or_task_name=name, task_feature_lengths={"inputs": 4, "targets": 4}
+  )
+  find(config)
+  (before,) = registry.identity(config).values()
+  assert registry.cut(config) == []
+  table("a very long and very bad text")
+  find(config)
+  assert list(registry.identity(config).values()) != [before]
+  assert "1 of 2 inputs is longer than 4 tokens" in registry.cut(config)[0]
+  (task,) = registry.named(name).tasks
+  texts = [row["inputs_pretokenized"] for row in task.get_dataset(None, "train")]
+  assert b"a very long and very bad text" in [text.numpy() for text in texts]
+  assert registry.identity(None) == {}
+  vocabularies.use(None)
+
+
+def test_only_the_rows_that_a_run_reads_make_its_identity(table):
+  found = table("bad")
+  with_test = dataclasses.replace(found, test={"text": ["x"], "label": ["no"]})
+  for split in ("train", "validation"):
+    assert with_test.identity([split]) == found.identity([split])
+  assert with_test.identity() != found.identity()
 
 
 def test_packing_and_empty_batches_are_refused(dataset_config):

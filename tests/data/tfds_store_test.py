@@ -83,6 +83,13 @@ def test_another_folder_is_read_by_tasks_that_have_read_one(here, tmp_path):
   assert tfds_store.counts(task) is None
 
 
+def test_without_a_folder_the_usual_one_is_read_again(here):
+  task = seqio.TaskRegistry.get("taskless_glue_cola_v200")
+  assert tfds_store.counts(task) is not None
+  folders.use(None, [])
+  assert task.source.tfds_dataset.data_dir is None
+
+
 def test_tasks_without_tfds_need_nothing(numbers):
   assert tfds_store.dataset_name(numbers) is None
   assert tfds_store.counts(numbers) == {}

@@ -85,9 +85,8 @@ def test_rank_classification_answers_every_task_in_its_own_words(evaluated):
 
 
 def test_test_sets_have_no_score_but_are_handed_in(evaluated):
-  one, table = evaluated("super_glue_v102_proportional", "test")
-  measured = {name: found for name, found in one["tasks"].items() if found}
-  assert set(measured) <= {"dpr_v001_simple"}  # whose test set is labelled
+  one, table = evaluated("taskless_super_glue_v102_proportional", "test")
+  assert not any(one["tasks"].values())
   assert one["benchmarks"] == {}
   assert "no labels to compare with" in table
   written = {pathlib.Path(path).name for path in one["submission"]}
@@ -114,3 +113,38 @@ def test_generated_answers_that_are_no_label_words_are_counted(evaluated):
   count = len(benchmark_records.SUPER_GLUE["cb"]["validation"])
   assert f"{count} of {count} answers are none of the label words" in text
   assert one["benchmarks"] == {}
+
+
+def test_every_task_of_a_mixture_is_applied_and_written(
+  trained, run, command, tmp_path, data_dir
+):
+  given = {
+    "MIXTURE_OR_TASK_NAME": "taskless_super_glue_v102_proportional",
+    "TASK_FEATURE_LENGTHS": {"inputs": 64, "targets": 16},
+    "LABELS": "task",
+    "PROMPT_FILE": str(trained.folder / "prompt.safetensors"),
+    "utils.DatasetConfig.split": "validation",
+  }
+  found = run([*command("infer", tmp_path / "i", **given), f"--tfds_data_dir={data_dir}"])
+  assert found.status == 0, found.err
+  paths = [pathlib.Path(line) for line in found.out.splitlines()]
+  assert len(paths) == 8 and all(path.exists() for path in paths)
+  (cb,) = [path for path in paths if "_cb_" in path.name]
+  rows = [json.loads(line) for line in cb.read_text().splitlines()]
+  assert len(rows) == len(benchmark_records.SUPER_GLUE["cb"]["validation"])
+  assert all("hypothesis: " in row["inputs"]["inputs_pretokenized"] for row in rows)
+  assert {r["prediction"] for r in rows} <= {"entailment", "contradiction", "neutral"}
+
+
+@pytest.mark.parametrize("part", ["_perceptron", "_perceptron_test"])
+def test_tasks_that_bring_their_candidates_are_refused_with_a_way_out(
+  trained, run, command, tmp_path, data_dir, part
+):
+  given = {
+    "MIXTURE_OR_TASK_NAME": f"super_glue_cb_v102{part}",
+    "PROMPT_FILE": str(trained.folder / "prompt.safetensors"),
+    "utils.DatasetConfig.split": "validation",
+  }
+  found = run([*command("eval", tmp_path / "e", **given), f"--tfds_data_dir={data_dir}"])
+  assert found.status == 2
+  assert "is_correct" in found.err and "_rank_classification" in found.err

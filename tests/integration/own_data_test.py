@@ -228,6 +228,12 @@ def refused(run, training, tmp_path):
   ("macros", "message"),
   [
     ({"TRAIN_FILE": "none.csv"}, "there is no file none.csv"),
+    (
+      {"TRAIN_FILE": "gs://no-such-bucket/a.csv"},
+      "gs://no-such-bucket/a.csv cannot be read",
+    ),
+    ({"ANSWERS_COLUMN": 5}, "the answers column of own_words is 5"),
+    ({"LABEL_WORDS": {"0": "bad", "1": "bad "}}, "expected another word for every value"),
     ({"TRAIN_FILE": "."}, ". is a folder"),
     ({"VALIDATION_FILE": __file__}, "has the suffix '.py'"),
     (

@@ -201,6 +201,11 @@ def test_tokens_of_another_vocabulary_are_refused(tokens, tmp_path, capsys):
   assert "were made with another vocabulary than package://assets/" in err
 
 
+def test_bytes_are_another_vocabulary_too(tokens, tmp_path, capsys):
+  arguments = command(tokens, tmp_path, 2, "--gin.VOCABULARY=@seqio.ByteVocabulary()")
+  assert "another vocabulary than bytes" in refused(capsys, arguments)
+
+
 def test_fewer_steps_than_are_done_are_refused(tokens, whole, tmp_path, capsys):
   folder = tmp_path / "run"
   shutil.copytree(whole, folder)
