@@ -14,6 +14,7 @@ import seqio
 
 from prompt_tuning import checks
 from prompt_tuning.data import batches, tfds_store
+from prompt_tuning.data.board import Board
 from prompt_tuning.data.dataset_config import DatasetConfig
 from prompt_tuning.progress import Progress
 
@@ -28,7 +29,8 @@ class Evaluation:
   Args:
     config: What to read.
     provider: The seqio Task or Mixture.
-    log_dir: Folder for `<task>-metrics.jsonl` and `<task>-<step>.jsonl`, or None.
+    log_dir: Folder for `<task>-metrics.jsonl`, `<task>-<step>.jsonl` and TensorBoard's
+      `<task>/`, or None.
 
   Raises:
     InputError: The split has no example.
@@ -46,7 +48,7 @@ class Evaluation:
         use_cached=config.use_cached,
         seed=config.seed,
         sequence_length=config.task_feature_lengths,
-        logger_cls=[seqio.JSONLogger] if log_dir else [],
+        logger_cls=[seqio.JSONLogger, Board] if log_dir else [],
         log_dir=log_dir,
         async_compute_metrics=False,
       )

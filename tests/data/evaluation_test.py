@@ -4,9 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import seqio
+import tensorflow as tf
 
 from prompt_tuning import checks
 from prompt_tuning.data import vocabularies
+from prompt_tuning.data.board import Board
 from prompt_tuning.data.evaluation import Evaluation
 
 
@@ -51,6 +54,29 @@ def test_every_prediction_is_on_disk_beside_the_metrics(evaluation, numbers, tmp
     f"example {i}" for i in range(5)
   ]
   assert [row["score"] for row in rows] == [0.0, -1.0, -2.0, -3.0, -4.0]
+
+
+def test_numbers_and_examples_are_in_tensorboard_under_t5x_s_tags(tmp_path):
+  metrics = {
+    "accuracy": seqio.metrics.Scalar(62.5),
+    "x samples": seqio.metrics.Text("**inputs**: good"),
+  }
+  for step in (3, 9):
+    Board(str(tmp_path))("a_task", step, metrics, None, None, None)
+  found = {}
+  for path in (tmp_path / "a_task").glob("events.out.tfevents.*"):
+    for event in tf.compat.v1.train.summary_iterator(str(path)):
+      for value in event.summary.value:
+        found[value.tag, event.step] = value
+  assert {step for tag, step in found if tag == "eval/accuracy"} == {3, 9}
+  assert found["eval/accuracy", 9].simple_value == 62.5
+  (text,) = [v for (tag, step), v in found.items() if "x samples" in tag and step == 9]
+  assert text.tensor.string_val == [b"**inputs**: good"]
+
+
+def test_an_evaluation_writes_tensorboard_s_files(evaluation, numbers, tmp_path):
+  evaluation.run(always_zero, row_numbers, 3)
+  assert list((tmp_path / "log" / numbers.name).glob("events.out.tfevents.*"))
 
 
 def test_examples_and_the_majority_are_the_split_s(evaluation, numbers):

@@ -256,7 +256,7 @@ def test_a_run_killed_again_and_again_ends_as_one_that_was_not(trained, spawn, t
     name = f"numpy_checkpoints/checkpoint_{step}/encoder.prompt.prompt.prompt"
     assert (folder / name).read_bytes() == (trained.folder / name).read_bytes()
   assert rows(folder / "metrics.jsonl") == rows(trained.folder / "metrics.jsonl")
-  for path in (trained.folder / "inference_eval").iterdir():
+  for path in (trained.folder / "inference_eval").glob("*.jsonl"):
     assert (folder / "inference_eval" / path.name).read_bytes() == path.read_bytes()
   ours = formats.read_prompt(str(folder / "prompt.safetensors"))
   theirs = formats.read_prompt(str(trained.folder / "prompt.safetensors"))
