@@ -4,6 +4,7 @@ MODEL_DIR/
   config.gin  model-info.txt             what ran
   metrics.jsonl  train/                  numbers of the run, and for TensorBoard
   inference_eval/<task>-metrics.jsonl    seqio's metrics, with predictions beside them
+  inference_eval/<task>/                 the metrics for TensorBoard
   run_state/                             to continue after an interruption
   numpy_checkpoints/                     the prompt at every save
   prompt.safetensors  (or best/)         the best prompt (or model)
