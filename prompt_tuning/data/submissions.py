@@ -179,5 +179,8 @@ def _file(
   if config not in _CLASSIFICATION:
     return None
   name, sent = _CLASSIFICATION[config]
-  labels = words or _LABELS[config]
-  return name, labels, _one_of(labels, sent or _LABELS[config])
+  theirs = _LABELS[config]
+  labels = words or theirs
+  if len(labels) != len(theirs):
+    return None  # other classes than the leaderboard's
+  return name, labels, _one_of(labels, sent or theirs)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from prompt_tuning.data import registry, submissions
+from prompt_tuning.data import label_words, registry, submissions
 
 
 def rows(submission):
@@ -143,3 +143,9 @@ def test_a_task_that_has_not_kept_the_numbers_of_its_records_is_not_handed_in(
   dataset, example
 ):
   assert submissions.of("my_own", dataset, [example], ["x"]) is None
+
+
+def test_a_task_with_other_classes_is_not_handed_in():
+  label_words.declare("three_words_for_sst2", ["bad", "so so", "good"])
+  found = submissions.of("three_words_for_sst2", "glue/sst2:2.0.0", numbered(0), ["good"])
+  assert found is None
