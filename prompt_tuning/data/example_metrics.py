@@ -21,7 +21,7 @@ def text_examples(
   predictions: Predictions,
   task: str,
   num_examples: int = 8,
-  seed: int | None = None,
+  seed: int = 0,
   shown: Callable[[Any, Mapping[str, Any]], str] | None = None,
   find_negative: bool = True,
 ) -> dict[str, seqio.metrics.Text]:
@@ -32,7 +32,7 @@ def text_examples(
     predictions: What was answered.
     task: Named in the titles.
     num_examples: Most examples of each kind.
-    seed: Of the drawing.
+    seed: Of the drawing, so that a run that is repeated logs the same.
     shown: (target, prediction) as Markdown; None for inputs, target and answer.
     find_negative: Whether wrong ones are listed by themselves.
 

@@ -101,9 +101,9 @@ def _check_features(name: str, provider: Any) -> None:
   features = provider.output_features
   if features.keys() > {"inputs", "targets"} or any(f.rank != 1 for f in features.values()):
     raise checks.InputError(
-      f"the examples of {name} have {', '.join(features)}, expected a text and a target: "
-      "no run reads all candidates at once yet; take a task whose name has _generation or "
-      "_rank_classification instead of _perceptron"
+      f"the examples of {name} have {', '.join(features)}, expected inputs and targets, a "
+      "row of tokens each; leave the others out (of the built-in tasks that end in "
+      "_perceptron take _generation or _rank_classification)"
     )
 
 

@@ -86,15 +86,9 @@ def labelled(labels: tuple[str, ...]) -> Callable[..., int]:
   return functools.partial(postprocessors.string_label_to_class_id, label_classes=labels)
 
 
-def add(
-  name: str,
-  task: Description,
-  forms: Sequence[str] = FORMS,
-  suffixes: Sequence[str] = SUFFIXES,
-  prefixes: Sequence[str] = tuple(PREFIXES),
-) -> None:
+def add(name: str, task: Description, forms: Sequence[str] = FORMS) -> None:
   """Registers a task in its variants."""
-  for prefix, form, suffix in itertools.product(prefixes, forms, suffixes):
+  for prefix, form, suffix in itertools.product(PREFIXES, forms, SUFFIXES):
     full = f"{prefix}{form}{name}{suffix}"
     register(full, task, form, suffix, PREFIXES[prefix])
 
@@ -133,8 +127,6 @@ def add_mixture(
   name: str,
   rates: Mapping[str, float],
   forms: Sequence[str] = FORMS,
-  suffixes: Sequence[str] = SUFFIXES,
-  prefixes: Sequence[str] = tuple(PREFIXES),
   tail: str = "",
 ) -> None:
   """Registers a mixture in its variants, each of the members' own variants.
@@ -143,11 +135,9 @@ def add_mixture(
     name: Without prefix, form and suffix.
     rates: {name of a member, as `add` knows it: examples drawn relative to the others}.
     forms: Which forms there are.
-    suffixes: Whether with examples.
-    prefixes: Of the vocabularies.
     tail: What the mixture's name has behind the suffix.
   """
-  for prefix, form, suffix in itertools.product(prefixes, forms, suffixes):
+  for prefix, form, suffix in itertools.product(PREFIXES, forms, SUFFIXES):
     full = f"{prefix}{form}{name}{suffix}{tail}"
     members = {f"{prefix}{form}{m}{suffix}": float(rate) for m, rate in rates.items()}
     register_mixture(full, members)
