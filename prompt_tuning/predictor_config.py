@@ -1,0 +1,53 @@
+"""The settings of a predictor, as gin gives them (`runs/predictor.gin`)."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from prompt_tuning import checks
+from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
+from prompt_tuning.data.vocabularies import Vocabulary
+from prompt_tuning.models.config import T5Config
+from prompt_tuning.partitioning import Partitioner
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PredictorConfig:
+  """One frozen model and the prompts that it starts with.
+
+  Attributes:
+    model: Shape of the frozen model.
+    vocabulary: Its vocabulary.
+    checkpoint: Its weights.
+    prompts: {name: path of a prompt}.
+    labels: {name: words that the prompt chooses from}.
+    partitioner: Which devices.
+    capacity: Most prompts at a time.
+    max_prompt_len: Length of the longest prompt.
+    max_input_len: Longest text in tokens, EOS included.
+    max_output_len: Longest decoded answer in tokens, EOS included.
+    batch_size: Most rows of one pass.
+  """
+
+  model: T5Config
+  vocabulary: Vocabulary
+  checkpoint: RestoreCheckpointConfig
+  prompts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  labels: Mapping[str, list[str]] = dataclasses.field(default_factory=dict)
+  partitioner: Partitioner = Partitioner()
+  capacity: int = 16
+  max_prompt_len: int = 100
+  max_input_len: int = 512
+  max_output_len: int = 32
+  batch_size: int = 32
+
+  def check(self) -> None:
+    """Raises `InputError` for settings that contradict each other."""
+    self.partitioner.check()
+    for name in (
+      "capacity",
+      "max_prompt_len",
+      "max_input_len",
+      "max_output_len",
+      "batch_size",
+    ):
+      checks.number(name, getattr(self, name), 1, "set a whole number")
