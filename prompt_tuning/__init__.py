@@ -15,8 +15,11 @@ __version__ = "0.1.0"
 
 _HOMES = {
   "Checkpoint": "prompt_tuning.checkpoints.checkpoint",
+  "DecoderOnlyT5": "prompt_tuning.models.decoder_only",
   "InputError": "prompt_tuning.checks",
+  "Predictor": "prompt_tuning.predictor",
   "PromptBank": "prompt_tuning.prompts.bank",
+  "PromptedDecoder": "prompt_tuning.prompts.prompted_decoder",
   "PromptedT5": "prompt_tuning.prompts.prompted",
   "T5": "prompt_tuning.models.t5",
   "T5Config": "prompt_tuning.models.config",

@@ -7,6 +7,7 @@ from flax import nnx
 
 from prompt_tuning import checks, formats, partitioning, trees
 from prompt_tuning.checkpoints.checkpoint import Checkpoint
+from prompt_tuning.checkpoints.prompt_files import PromptFile
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig, restore
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.models import parameters
@@ -32,6 +33,11 @@ class Base:
   model: T5
   fingerprint: str
   step: int
+
+  @classmethod
+  def of(cls, model: T5, step: int = 0) -> "Base":
+    """A model and the digest of its weights."""
+    return cls(model, trees.fingerprint(trees.values(model)), step)
 
 
 def load_base(
@@ -65,8 +71,7 @@ def load_base(
   )
   random = parameters.random_from(jax.random.key(0))
   source_of = parameters.taken_from(params, otherwise=random)
-  model = T5(config, Parameters(source_of, kind))
-  return Base(model, trees.fingerprint(trees.values(model)), checkpoint.step)
+  return Base.of(T5(config, Parameters(source_of, kind)), checkpoint.step)
 
 
 def check_facts(config: T5Config, checkpoint: Checkpoint) -> None:
@@ -93,7 +98,7 @@ def with_prompt(
   """
   check_vocabulary(vocabulary, base)
   if isinstance(prompt.start, FromFile):
-    check_prompt_file(prompt.start.path, base, vocabulary)
+    check_prompt_file(formats.read_prompt(prompt.start.path), base, vocabulary)
   bank = prompt.initialize(
     key,
     base.model.config.d_model,
@@ -113,9 +118,8 @@ def check_vocabulary(vocabulary: Vocabulary, base: Base) -> None:
     )
 
 
-def check_prompt_file(path: str, base: Base, vocabulary: Vocabulary) -> None:
+def check_prompt_file(file: PromptFile, base: Base, vocabulary: Vocabulary) -> None:
   """Raises `InputError` when a prompt belongs to another model or vocabulary."""
-  file = formats.read_prompt(path)
   here = {
     "base_fingerprint": base.fingerprint,
     "d_model": base.model.config.d_model,

@@ -48,6 +48,9 @@ CONFIGURABLES = {
   "trainer.Trainer": "prompt_tuning.training.trainer:Trainer",
   "partitioning.PjitPartitioner": "prompt_tuning.partitioning:Partitioner",
   "decoding.Prediction": "prompt_tuning.prediction:Prediction",
+  "decoding.greedy": "prompt_tuning.decoding.greedy:Greedy",
+  "decoding.temperature_sample": "prompt_tuning.decoding.sampling:Sampling",
+  "decoding.beam_search": "prompt_tuning.decoding.beam:Beam",
   "objectives.Objective": "prompt_tuning.data.objective_config:Objective",
   "objectives.Noise": "prompt_tuning.data.spans:Noise",
 }
@@ -59,6 +62,7 @@ RUNS = {
   "infer.infer": "prompt_tuning.infer:InferConfig",
   "tokens.tokens": "prompt_tuning.tokens:TokensConfig",
   "pretrain.pretrain": "prompt_tuning.pretrain_config:PretrainConfig",
+  "predictor.predictor": "prompt_tuning.predictor_config:PredictorConfig",
 }
 
 

@@ -5,14 +5,16 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from prompt_tuning import checks, partitioning
 from prompt_tuning.data import label_words
 from prompt_tuning.data.vocabularies import Vocabulary
-from prompt_tuning.decoding.greedy import greedy
+from prompt_tuning.decoding.greedy import Greedy
 from prompt_tuning.decoding.ranking import rank
+from prompt_tuning.decoding.step import Algorithm
 from prompt_tuning.training.state import Split
 from prompt_tuning.types import Array
 
@@ -31,10 +33,14 @@ class Prediction:
     labels: The strings to choose from (rank classification); "task" for the label words
       of each task, greedy where a task has none; None decodes greedily.
     max_len: Most tokens of a decoded answer; None takes the targets' length.
+    decoding: How answers are decoded.
+    length_normalized: Whether candidates are compared by likelihood per token.
   """
 
   labels: Words | str | None = None
   max_len: int | None = None
+  decoding: Algorithm = Greedy()
+  length_normalized: bool = False
 
   def words(self, task: str) -> Words | None:
     """What is chosen from for a task, or None to decode.
@@ -114,9 +120,11 @@ def answers(
   def choose(params, frozen, batch, words):
     model = split.merge(params, frozen)
     inputs, ids = batch["encoder_input_tokens"], batch.get("prompt_ids")
-    encoded, real = model.encode(inputs, ids)
+    words = jnp.broadcast_to(words, (inputs.shape[0], *words.shape))
     return rank(
-      lambda targets: model.score_encoded(encoded, real, targets), words, inputs.shape[0]
+      lambda candidates: model.score_candidates(inputs, candidates, ids),
+      words,
+      how.length_normalized,
     )[0]
 
   @jax.jit
@@ -124,8 +132,9 @@ def answers(
     model = split.merge(params, frozen)
     inputs, ids = batch["encoder_input_tokens"], batch.get("prompt_ids")
     max_len = how.max_len or batch["decoder_target_tokens"].shape[1]
-    cache = model.start(inputs, max_len, ids)
-    return greedy(model.step, cache, inputs.shape[0], max_len)[0]
+    # Drawn from the batch, so that its answers do not depend on what was asked before.
+    key = jax.random.fold_in(jax.random.key(0), jnp.sum(inputs))
+    return model.generate(inputs, max_len, ids, how.decoding, key)[0]
 
   @jax.jit
   def likelihood(params, frozen, batch):

@@ -1,21 +1,30 @@
 """One frozen model that answers for many prompts at once.
 
-  predictor = pt.Predictor(model, prompts={"sst2": "runs/sst2", "boolq": array},
-                           labels={"sst2": ["negative", "positive"]})
-  predictor.predict(["a fine film", "is it? ..."], prompt=["sst2", "boolq"])
+predictor = pt.Predictor(model, prompts={"sst2": "runs/sst2", "boolq": array},
+                         labels={"sst2": ["negative", "positive"]})
+predictor.predict(["a fine film", "is it? ..."], prompt=["sst2", "boolq"])
 """
 
-from collections.abc import Mapping, Sequence
+import collections
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
+from prompt_tuning import assembly, checks, formats, partitioning, queries
+from prompt_tuning.checkpoints import prompt_files
 from prompt_tuning.data import vocabularies
+from prompt_tuning.decoding.step import Algorithm
 from prompt_tuning.models.t5 import T5
-from prompt_tuning.queries import Answer, Prepared, Query
+from prompt_tuning.passes import Passes, candidates_shape
+from prompt_tuning.progress import Progress
+from prompt_tuning.prompts.live_bank import LiveBank
+from prompt_tuning.queries import Answer, Names, Prepared, Query, Tokenizer
 from prompt_tuning.types import ArrayLike
 
-Names = str | None | Sequence[str | None]  # one prompt for all texts, or one for each
+_USUAL_PROMPT_LEN = 100
 
 
 class Predictor:
@@ -24,7 +33,7 @@ class Predictor:
   All methods may be called from several threads.
 
   Args:
-    model: The frozen model.
+    model: The frozen model, or what `assembly.load_base` returned.
     prompts: {name: prompt}, see `add`.
     labels: {name: words that the prompt chooses from}; wins over what a file says.
     vocabulary: Of the model; None takes the one that its table has the size of.
@@ -34,13 +43,56 @@ class Predictor:
     max_input_len: Longest text in tokens, EOS included.
     max_output_len: Longest decoded answer in tokens, EOS included.
     batch_size: Most rows of one pass.
+    decoding: How answers are decoded; None is greedy.
+    mesh: Devices that share the rows of a pass; None is one device.
 
   Raises:
     InputError: A prompt cannot be used.
   """
 
+  def __init__(
+    self,
+    model: T5 | assembly.Base,
+    prompts: Mapping[str, str | os.PathLike | ArrayLike] | None = None,
+    labels: Mapping[str, Sequence[str]] | None = None,
+    vocabulary: vocabularies.Vocabulary | None = None,
+    capacity: int = 16,
+    max_prompt_len: int | None = None,
+    max_input_len: int = 512,
+    max_output_len: int = 32,
+    batch_size: int = 32,
+    decoding: Algorithm | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+  ):
+    self.base = model if isinstance(model, assembly.Base) else assembly.Base.of(model)
+    config = self.base.model.config
+    self.vocabulary = vocabulary or vocabularies.of_size(config.vocab_size)
+    assembly.check_vocabulary(self.vocabulary, self.base)
+    self.batch_size = batch_size
+    self._tokenizer = Tokenizer(self.vocabulary, max_input_len, max_output_len)
+    given = {name: self._read(name, prompt) for name, prompt in (prompts or {}).items()}
+    for name in labels or {}:
+      if name not in given:
+        raise checks.unknown("prompt in the labels", name, list(given))
+    longest = max((len(file.prompt) for file in given.values()), default=_USUAL_PROMPT_LEN)
+    self._bank = LiveBank(
+      max(capacity, len(given)),
+      max_prompt_len or longest,
+      config.d_model,
+      None if mesh is None else partitioning.replicated(mesh),
+    )
+    self._passes = Passes(
+      self.base.model, batch_size, max_input_len, max_output_len, decoding, mesh
+    )
+    self._facts: dict[str, dict[str, Any]] = {}
+    for name, file in given.items():
+      self._put(name, file, (labels or {}).get(name))
+
   def add(
-    self, name: str, prompt: str | ArrayLike, labels: Sequence[str] | None = None
+    self,
+    name: str,
+    prompt: str | os.PathLike | ArrayLike,
+    labels: Sequence[str] | None = None,
   ) -> None:
     """Adds a prompt to the bank, or replaces it.
 
@@ -52,7 +104,34 @@ class Predictor:
     Raises:
       InputError: It is of another model, too long, or the bank is full.
     """
-    raise NotImplementedError
+    self._put(name, self._read(name, prompt), labels)
+
+  def _read(
+    self, name: str, prompt: str | os.PathLike | ArrayLike
+  ) -> prompt_files.PromptFile:
+    """A prompt as a file of one, checked against the model."""
+    if not isinstance(prompt, str | os.PathLike):
+      array = np.asarray(prompt)
+      where = f"named {name!r}"
+      return prompt_files.PromptFile(prompt_files.checked(array, where), {}, where, "array")
+    file = formats.read_prompt(os.fspath(prompt))
+    assembly.check_prompt_file(file, self.base, self.vocabulary)
+    return file
+
+  def _put(
+    self, name: str, file: prompt_files.PromptFile, labels: Sequence[str] | None
+  ) -> None:
+    words = file.metadata.get("labels") if labels is None else labels
+    words = None if words is None else tuple(words)
+    if words is not None:
+      self._tokenizer.labels(words)
+    prompt = prompt_files.single(file)
+    self._bank.add(name, prompt)
+    self._facts[name] = {
+      "length": prompt.shape[0],
+      "labels": words,
+      "metadata": file.metadata,
+    }
 
   def remove(self, name: str) -> None:
     """Takes a prompt out of the bank.
@@ -60,11 +139,12 @@ class Predictor:
     Raises:
       InputError: There is no such prompt.
     """
-    raise NotImplementedError
+    self._bank.remove(name)
+    self._facts.pop(name, None)
 
   def prompts(self) -> dict[str, dict[str, Any]]:
-    """{name: {"length": tokens, "labels": [...] or None, "metadata": {...}}}, in order."""
-    raise NotImplementedError
+    """{name: {"length": tokens, "labels": words or None, "metadata": {...}}}, in order."""
+    return {name: dict(facts) for name, facts in self._facts.copy().items()}
 
   def labels(self, name: str | None) -> tuple[str, ...] | None:
     """What a prompt chooses from; None where it decodes.
@@ -72,7 +152,12 @@ class Predictor:
     Raises:
       InputError: There is no such prompt.
     """
-    raise NotImplementedError
+    if name is None:
+      return None
+    facts = self._facts.get(name)
+    if facts is None:
+      raise checks.unknown("prompt", name, list(self._facts))
+    return facts["labels"]
 
   def predict(self, texts: Sequence[str], prompt: Names = None) -> list[Answer]:
     """An answer to each text: the best label of a prompt that has labels, else decoded.
@@ -80,7 +165,9 @@ class Predictor:
     Raises:
       InputError: A text or a prompt cannot be used; the message says which.
     """
-    raise NotImplementedError
+    names = queries.per_text(prompt, texts, "prompt")
+    words = [self.labels(name) for name in names]
+    return self._answered(texts, names, words, False)
 
   def rank(
     self,
@@ -90,7 +177,12 @@ class Predictor:
     length_normalized: bool = False,
   ) -> list[Answer]:
     """The best of `labels`, the same for all texts or a list for each."""
-    raise NotImplementedError
+    alike = all(isinstance(label, str) for label in labels)
+    each: Sequence[Any] = [labels] * len(texts) if alike else labels
+    queries.check_count(each, texts, "list of labels")
+    words = [tuple(one) for one in each]
+    names = queries.per_text(prompt, texts, "prompt")
+    return self._answered(texts, names, words, length_normalized)
 
   def score(
     self,
@@ -100,7 +192,37 @@ class Predictor:
     length_normalized: bool = False,
   ) -> list[Answer]:
     """The log-likelihood of each target."""
-    raise NotImplementedError
+    queries.check_count(targets, texts, "target")
+    names = queries.per_text(prompt, texts, "prompt")
+    return self._answered(texts, names, [(t,) for t in targets], length_normalized)
+
+  def _answered(
+    self,
+    texts: Sequence[str],
+    names: Sequence[str | None],
+    candidates: Sequence[tuple[str, ...] | None],
+    length_normalized: bool,
+  ) -> list[Answer]:
+    asked = [
+      Query(text=text, prompt=name, candidates=words, length_normalized=length_normalized)
+      for text, name, words in zip(texts, names, candidates, strict=True)
+    ]
+    prepared, problems = [], []
+    for number, query in enumerate(asked):
+      try:
+        prepared.append(self.prepare(query))
+      except checks.InputError as error:
+        problems.append(f"  text {number}: {error}")
+    if problems:
+      raise checks.InputError(
+        f"{len(problems)} of {len(asked)} texts cannot be answered, expected all to be "
+        "usable; correct them\n" + "\n".join(problems)
+      )
+    found = self.answer(prepared)
+    for answer in found:
+      if isinstance(answer, Exception):
+        raise answer
+    return found  # type: ignore[return-value]
 
   def prepare(self, query: Query) -> Prepared:
     """A query as tokens, which `answer` takes.
@@ -109,13 +231,72 @@ class Predictor:
       InputError: The text is empty or too long, the prompt unknown, or a candidate is
         empty, doubled or too long.
     """
-    raise NotImplementedError
+    self.labels(query.prompt)
+    return self._tokenizer.prepare(query)
 
-  def answer(self, prepared: Sequence[Prepared]) -> list[Answer | Exception]:
-    """Answers in the order asked, any mixture of prompts and kinds, in as few passes as
-    shapes allow; an `InputError` for a row whose prompt was removed meanwhile."""
-    raise NotImplementedError
+  def answer(self, prepared: Sequence[Prepared]) -> list[Answer | checks.InputError]:
+    """Answers in the order asked, any mixture of prompts and kinds.
+
+    Returns:
+      For each query its answer, or an `InputError` where its prompt was removed meanwhile.
+    """
+    bank, places = self._bank.select([each.query.prompt for each in prepared])
+    found: list[Any] = [
+      checks.InputError(f"the prompt {each.query.prompt!r} was removed; ask again without")
+      for each in prepared
+    ]
+    present = [row for row, place in enumerate(places) if place is not None]
+    for rows in self._groups(prepared, present):
+      inputs = [prepared[row].inputs for row in rows]
+      ids = [places[row] or 0 for row in rows]
+      if prepared[rows[0]].candidates is None:
+        outputs = self._passes.decoded(bank, inputs, ids)
+        answers = map(self._tokenizer.decoded, inputs, *zip(*outputs, strict=True))
+      else:
+        words = [prepared[row].candidates for row in rows]
+        scores = self._passes.likelihoods(bank, inputs, ids, words)  # type: ignore[arg-type]
+        answers = map(queries.best, [prepared[row] for row in rows], scores)
+      for row, answer in zip(rows, answers, strict=True):
+        found[row] = answer
+    return found
+
+  def _groups(
+    self, prepared: Sequence[Prepared], rows: Sequence[int]
+  ) -> Iterator[list[int]]:
+    """Rows that share a pass: of one kind and candidates' shape, of like lengths."""
+    kinds = collections.defaultdict(list)
+    for row in sorted(rows, key=lambda row: len(prepared[row].inputs)):
+      kinds[_kind(prepared[row])].append(row)
+    for same in kinds.values():
+      most = self._passes.most_rows(prepared[same[0]].candidates)
+      for first in range(0, len(same), most):
+        yield same[first : first + most]
 
   def warm_up(self) -> None:
-    """Compiles every shape that `answer` may need, so that no query waits for it."""
-    raise NotImplementedError
+    """Compiles all shapes that `predict` needs, so that no query waits for it."""
+    words = {facts["labels"] for facts in self._facts.copy().values()} or {None}
+    shapes = {
+      None if each is None else candidates_shape([self._tokenizer.labels(each)])
+      for each in words
+    }
+    bank, _ = self._bank.select([])
+    passes = self._passes
+    steps = [
+      (shape, count, length)
+      for shape in shapes
+      for count in passes.row_counts
+      for length in passes.input_lens
+    ]
+    bar = Progress("compile", len(steps))
+    for shape, count, length in steps:
+      inputs = [np.ones(length, np.int32)] * count
+      if shape is None:
+        passes.decoded(bank, inputs, [0] * count)
+      else:
+        passes.likelihoods(bank, inputs, [0] * count, [np.ones(shape, np.int32)] * count)
+      bar.advance()
+    bar.close()
+
+
+def _kind(prepared: Prepared) -> tuple[int, int] | None:
+  return None if prepared.candidates is None else candidates_shape([prepared.candidates])

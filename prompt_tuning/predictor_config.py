@@ -3,11 +3,14 @@
 import dataclasses
 from collections.abc import Mapping
 
-from prompt_tuning import checks
+from prompt_tuning import assembly, checks
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data.vocabularies import Vocabulary
+from prompt_tuning.decoding.greedy import Greedy
+from prompt_tuning.decoding.step import Algorithm
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.partitioning import Partitioner
+from prompt_tuning.predictor import Predictor
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,7 @@ class PredictorConfig:
     max_input_len: Longest text in tokens, EOS included.
     max_output_len: Longest decoded answer in tokens, EOS included.
     batch_size: Most rows of one pass.
+    decoding: How answers are decoded.
   """
 
   model: T5Config
@@ -39,6 +43,7 @@ class PredictorConfig:
   max_input_len: int = 512
   max_output_len: int = 32
   batch_size: int = 32
+  decoding: Algorithm = Greedy()
 
   def check(self) -> None:
     """Raises `InputError` for settings that contradict each other."""
@@ -51,3 +56,25 @@ class PredictorConfig:
       "batch_size",
     ):
       checks.number(name, getattr(self, name), 1, "set a whole number")
+
+  def load(self) -> Predictor:
+    """Loads the model and its prompts.
+
+    Raises:
+      InputError: Checkpoint or prompt cannot be used.
+    """
+    self.check()
+    mesh = self.partitioner.mesh(self.batch_size)
+    return Predictor(
+      assembly.load_base(self.model, self.checkpoint, mesh=mesh),
+      self.prompts,
+      self.labels,
+      self.vocabulary,
+      self.capacity,
+      self.max_prompt_len,
+      self.max_input_len,
+      self.max_output_len,
+      self.batch_size,
+      self.decoding,
+      mesh,
+    )

@@ -1,8 +1,18 @@
 """What is asked of a model, one text at a time, and what it answers."""
 
 import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+
+from prompt_tuning import checks
+from prompt_tuning.data.vocabularies import Vocabulary
+from prompt_tuning.prediction import candidates
+
+Names = str | None | Sequence[str | None]  # one prompt for all texts, or one for each
+_EOS = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,3 +63,105 @@ class Answer:
   score: float
   scores: tuple[float, ...]
   tokens: int
+
+
+class Tokenizer:
+  """Queries as tokens, within the limits of a model.
+
+  Args:
+    vocabulary: Of the model.
+    max_input_len: Longest text in tokens, EOS included.
+    max_output_len: Longest candidate in tokens, EOS included.
+  """
+
+  def __init__(self, vocabulary: Vocabulary, max_input_len: int, max_output_len: int):
+    self._vocabulary = vocabulary
+    self._pieces = vocabulary.load()
+    self._max_input_len, self._max_output_len = max_input_len, max_output_len
+    self._targets = functools.lru_cache(maxsize=1024)(self._encoded_targets)
+
+  def prepare(self, query: Query) -> Prepared:
+    """A query as tokens.
+
+    Raises:
+      InputError: The text is empty or too long, or a candidate is empty, doubled or too
+        long.
+    """
+    inputs = self._encoded(query.text, "the text", self._max_input_len)
+    words = query.candidates
+    return Prepared(query, inputs, None if words is None else self._targets(words))
+
+  def labels(self, words: tuple[str, ...]) -> np.ndarray:
+    """Label words as tokens [num_candidates, target_len].
+
+    Raises:
+      InputError: As `prepare`, or the vocabulary cannot encode a word.
+    """
+    candidates(words, self._vocabulary)
+    return self._targets(words)
+
+  def decoded(self, inputs: np.ndarray, tokens: np.ndarray, score: float) -> Answer:
+    """The answer that the tokens [max_output_len] of a model are."""
+    written = [int(token) for token in tokens if token > 0]
+    text = self._pieces.decode(written)
+    return Answer(text, score, (), len(inputs) + len(written))
+
+  def _encoded(self, text: str, what: str, most: int) -> np.ndarray:
+    """A text as tokens with EOS."""
+    if not text.strip():
+      raise checks.InputError(f"{what} is empty, expected some words; write them")
+    tokens = [*self._pieces.encode(text), _EOS]
+    if len(tokens) > most:
+      raise checks.InputError(
+        f"{what} has {len(tokens)} tokens with EOS, expected at most {most}; shorten it"
+      )
+    return np.asarray(tokens, np.int32)
+
+  def _encoded_targets(self, words: tuple[str, ...]) -> np.ndarray:
+    if not words:
+      raise checks.InputError("there are no candidates, expected at least one; add some")
+    rows = [
+      self._encoded(word, f"the candidate {word!r}", self._max_output_len) for word in words
+    ]
+    if len({row.tobytes() for row in rows}) < len(rows):
+      raise checks.InputError(
+        f"of the candidates {list(words)} two are the same to the vocabulary, expected "
+        "words that it tells apart; choose others"
+      )
+    out = np.zeros((len(rows), max(map(len, rows))), np.int32)
+    for padded, row in zip(out, rows, strict=True):
+      padded[: len(row)] = row
+    return out
+
+
+def best(prepared: Prepared, likelihoods: np.ndarray) -> Answer:
+  """The answer to a query with candidates, from their log-likelihoods."""
+  words, targets = prepared.query.candidates, prepared.candidates
+  assert words is not None and targets is not None
+  lengths = np.count_nonzero(targets, axis=1)
+  scores = likelihoods / lengths if prepared.query.length_normalized else likelihoods
+  first = int(np.argmax(scores))
+  values = tuple(float(score) for score in scores)
+  read = len(prepared.inputs) + int(lengths.sum())
+  return Answer(words[first], values[first], values, read)
+
+
+def per_text(prompt: Names, texts: Sequence[str], what: str) -> list[str | None]:
+  """The prompt of each text.
+
+  Raises:
+    InputError: There are more or fewer prompts than texts.
+  """
+  if prompt is None or isinstance(prompt, str):
+    return [prompt] * len(texts)
+  check_count(prompt, texts, what)
+  return list(prompt)
+
+
+def check_count(given: Sequence[Any], texts: Sequence[str], what: str) -> None:
+  """Raises `InputError` unless there is one of `given` for each text."""
+  if len(given) != len(texts):
+    raise checks.InputError(
+      f"there are {len(given)} and {len(texts)} texts, expected one {what} for each "
+      "text; give as many"
+    )

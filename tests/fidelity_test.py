@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from prompt_tuning.decoding.greedy import greedy
+from prompt_tuning.decoding.beam import Beam
+from prompt_tuning.decoding.greedy import Greedy
 from prompt_tuning.decoding.ranking import rank
+from prompt_tuning.decoding.sampling import Sampling
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.prompts.bank import PATH, PromptBank
@@ -99,20 +101,51 @@ def test_prompt_gradient_agrees(golden, models, size):
   assert_close(gradient[0], stored[f"grad/{PATH}"])
 
 
-@pytest.mark.parametrize(("size", "kind"), CASES)
-def test_greedy_decoding_agrees(golden, models, size, kind):
-  stored = golden(f"{size}_{kind}_A")
-  model = prompted(models, stored, size)
+# Name of the original's algorithm -> ours. T5X's top-k 1 and temperature 0 score 0.
+ALGORITHMS = {
+  "greedy_beam1": [Greedy(), Beam(num_decodes=1)],
+  "greedy_topk1": [Sampling(topk=1)],
+  "temp0": [Sampling(temperature=0.0, topk=0)],
+  "beam4_alpha0.6": [Beam(num_decodes=4, alpha=0.6)],
+  "beam4_alpha0": [Beam(num_decodes=4, alpha=0.0)],
+  "beam2_alpha1": [Beam(num_decodes=2, alpha=1.0)],
+}
+ENDLESS = ["greedy_beam1", "greedy_topk1", "temp0", "beam4_alpha0.6", "beam4_alpha0"]
+ENDING = ["greedy_topk1", "beam4_alpha0.6", "beam4_alpha0", "beam2_alpha1"]
+
+
+def of_names(names):
+  return [(name, decoding) for name in names for decoding in ALGORITHMS[name]]
+
+
+def assert_decodes_agree(model, stored, prefix, name, decoding, eos_id):
   tokens = batch_of(stored)["encoder_input_tokens"]
 
   @jax.jit
   def decode(tokens):
-    cache = model.start(tokens, 8)
-    return greedy(model.step, cache, tokens.shape[0], 8)
+    encoded, real = model.encode(tokens)
+    cache = model.model.start_cache(encoded, real, 8, decoding.num_decodes)
+    return decoding(model.model.decode_step, cache, len(tokens), 8, eos_id)
 
   found, scores = decode(tokens)
-  np.testing.assert_array_equal(found, stored["decode/greedy_beam1/tokens"][:, 0])
-  assert_close(scores, stored["decode/greedy_beam1/scores"][:, 0])
+  np.testing.assert_array_equal(found, stored[f"{prefix}{name}/tokens"])
+  expected = stored[f"{prefix}{name}/scores"]
+  np.testing.assert_allclose(scores, expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(("size", "kind"), CASES)
+@pytest.mark.parametrize(("name", "decoding"), of_names(ENDLESS))
+def test_decoding_agrees(golden, models, size, kind, name, decoding):
+  stored = golden(f"{size}_{kind}_A")
+  model = prompted(models, stored, size)
+  assert_decodes_agree(model, stored, "decode/", name, decoding, 1)
+
+
+@pytest.mark.parametrize(("name", "decoding"), of_names(ENDING))
+def test_decoding_that_ends_agrees(golden, models, name, decoding):
+  stored = golden("mid_decode_eos_A")
+  model = prompted(models, stored, "mid")
+  assert_decodes_agree(model, stored, "", name, decoding, int(stored["eos_id"]))
 
 
 def test_twenty_steps_of_training_agree(golden, models):
@@ -145,7 +178,10 @@ def test_rank_classification_agrees(golden, models):
   tokens = batch_of(stored)["encoder_input_tokens"]
   candidates = jnp.asarray([[1465, 1, 0, 0], [2841, 1, 0, 0]], jnp.int32)
 
-  best, scores = rank(lambda targets: model.score(tokens, targets), candidates, 8)
+  best, scores = rank(
+    lambda each: model.score_candidates(tokens, each),
+    jnp.broadcast_to(candidates, (8, *candidates.shape)),
+  )
   assert_close(scores, stored["scores"])
   np.testing.assert_array_equal(best, np.asarray(candidates)[stored["pred"]])
 

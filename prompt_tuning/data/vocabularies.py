@@ -111,6 +111,21 @@ EMBEDDED = SentencePiece(
 )
 
 
+def of_size(rows: int) -> Vocabulary:
+  """The vocabulary of the published models whose embedding table has so many rows.
+
+  Raises:
+    InputError: There is none.
+  """
+  known: dict[int, Vocabulary] = {4096: EMBEDDED, 32128: T5, 250112: MT5, 384: BYT5}
+  if rows not in known:
+    raise checks.InputError(
+      f"no published model has a table of {rows} rows, expected one of {sorted(known)}; "
+      "name the vocabulary"
+    )
+  return known[rows]
+
+
 def named(text: str | None) -> Vocabulary | None:
   """The vocabulary that a flag names: a SentencePiece file, or "bytes"."""
   if text is None:

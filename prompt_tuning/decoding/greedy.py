@@ -1,56 +1,37 @@
 """Greedy decoding: the most probable token, one after another."""
 
-from collections.abc import Callable
-from typing import Any
+import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
+from prompt_tuning.decoding.step import Step, log_probs, roll, taken
 from prompt_tuning.types import Array, PyTree
 
-# (tokens [batch], cache) -> (logits [batch, vocab], cache)
-Step = Callable[[Array, PyTree], tuple[Array, PyTree]]
+
+@dataclasses.dataclass(frozen=True)
+class Greedy:
+  """The default. Scores are log-likelihoods, as those of a beam search with one beam."""
+
+  num_decodes: ClassVar[int] = 1
+
+  def __call__(
+    self,
+    step: Step,
+    cache: PyTree,
+    batch: int,
+    max_len: int,
+    eos_id: int = 1,
+    key: Array | None = None,
+  ) -> tuple[Array, Array]:
+    """See `step.Algorithm`; the key is not used."""
+    key = jax.random.key(0) if key is None else key
+    tokens, scores = roll(step, _most_probable, cache, batch, max_len, eos_id, key)
+    return tokens[:, None], scores[:, None]
 
 
-def greedy(
-  step: Step, cache: PyTree, batch: int, max_len: int, eos_id: int = 1
-) -> tuple[Array, Array]:
-  """Decodes until every row has ended or `max_len` tokens are out.
-
-  Args:
-    step: One decoding step of a model.
-    cache: What the step continues from.
-    batch: Rows.
-    max_len: Most tokens per row, EOS included.
-    eos_id: The token that ends a row.
-
-  Returns:
-    Tokens [batch, max_len] int32, EOS kept and 0 after it, and the log-likelihood of
-    each row [batch] float32.
-  """
-
-  def unfinished(carry: Any) -> Array:
-    index, _, ended, _, _, _ = carry
-    return (index < max_len) & ~jnp.all(ended)
-
-  def extend(carry: Any) -> Any:
-    index, last, ended, tokens, scores, cache = carry
-    logits, cache = step(last, cache)
-    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
-    best = jnp.argmax(log_probs, axis=-1).astype(jnp.int32)
-    gained = jnp.take_along_axis(log_probs, best[:, None], axis=-1)[:, 0]
-    best = jnp.where(ended, 0, best)
-    scores = scores + jnp.where(ended, 0.0, gained)
-    tokens = jax.lax.dynamic_update_slice_in_dim(tokens, best[:, None], index, axis=1)
-    return index + 1, best, ended | (best == eos_id), tokens, scores, cache
-
-  start = (
-    jnp.zeros((), jnp.int32),
-    jnp.zeros((batch,), jnp.int32),
-    jnp.zeros((batch,), bool),
-    jnp.zeros((batch, max_len), jnp.int32),
-    jnp.zeros((batch,), jnp.float32),
-    cache,
-  )
-  _, _, _, tokens, scores, _ = jax.lax.while_loop(unfinished, extend, start)
-  return tokens, scores
+def _most_probable(logits: Array, key: Array) -> tuple[Array, Array]:
+  del key
+  tokens = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+  return tokens, taken(log_probs(logits), tokens)

@@ -8,24 +8,25 @@ from prompt_tuning.types import Array
 
 
 def rank(
-  score: Callable[[Array], Array], candidates: Array, batch: int
+  score: Callable[[Array], Array], candidates: Array, length_normalized: bool = False
 ) -> tuple[Array, Array]:
-  """Scores every candidate for every row and picks the best.
+  """Scores every candidate of every row and picks the best.
 
   Args:
-    score: (targets [batch, target_len]) -> log-likelihoods [batch].
-    candidates: [num_candidates, target_len] int32, 0 pads, EOS included.
-    batch: Rows.
+    score: (candidates [batch, num_candidates, target_len]) -> log-likelihoods
+      [batch, num_candidates].
+    candidates: [batch, num_candidates, target_len] int32, 0 pads, EOS included. Rows
+      with fewer candidates end in empty ones, which never win.
+    length_normalized: Whether scores are per token.
 
   Returns:
     The tokens of the best candidate [batch, target_len] int32, and all scores
-    [batch, num_candidates] float32.
+    [batch, num_candidates] float32, -inf for empty ones.
   """
-  scores = jnp.stack(
-    [
-      score(jnp.broadcast_to(candidate, (batch, candidate.shape[0])))
-      for candidate in candidates
-    ],
-    axis=1,
-  )
-  return jnp.take(candidates, jnp.argmax(scores, axis=1), axis=0), scores
+  lengths = jnp.sum((candidates > 0).astype(jnp.float32), axis=-1)
+  scores = score(candidates)
+  if length_normalized:
+    scores = scores / jnp.maximum(lengths, 1.0)
+  scores = jnp.where(lengths > 0, scores, -jnp.inf)
+  best = jnp.argmax(scores, axis=1)[:, None, None]
+  return jnp.take_along_axis(candidates, best, axis=1)[:, 0], scores

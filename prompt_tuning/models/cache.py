@@ -11,12 +11,15 @@ from prompt_tuning.types import Array
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LayerCache:
-  """Keys and values of one decoder layer, each [batch, length, num_heads, d_kv].
+  """Keys and values of one decoder layer, each [rows, length, num_heads, d_kv].
+
+  Where several answers are decoded for one input, they are rows of their own here (side by
+  side), and share what was computed from the input.
 
   Attributes:
     keys: Of the tokens decoded so far; length is the most that may be decoded.
     values: Likewise.
-    cross_keys: Of the encoder output, computed once.
+    cross_keys: Of the encoder output, [batch, input_len, num_heads, d_kv], computed once.
     cross_values: Likewise.
   """
 
@@ -26,10 +29,12 @@ class LayerCache:
   cross_values: Array
 
   @classmethod
-  def empty(cls, cross_keys: Array, cross_values: Array, max_len: int) -> "LayerCache":
+  def empty(
+    cls, cross_keys: Array, cross_values: Array, max_len: int, num_decodes: int
+  ) -> "LayerCache":
     """A cache that holds nothing of the decoder yet."""
     batch, _, *heads = cross_keys.shape
-    blank = jnp.zeros((batch, max_len, *heads), cross_keys.dtype)
+    blank = jnp.zeros((batch * num_decodes, max_len, *heads), cross_keys.dtype)
     return cls(blank, blank, cross_keys, cross_values)
 
   def updated(self, keys: Array, values: Array, index: Array | None) -> "LayerCache":
@@ -38,6 +43,11 @@ class LayerCache:
       write = jax.lax.dynamic_update_slice_in_dim
       keys = write(self.keys, keys, index, axis=1)
       values = write(self.values, values, index, axis=1)
+    return dataclasses.replace(self, keys=keys, values=values)
+
+  def reordered(self, rows: Array) -> "LayerCache":
+    """The cache whose row i continues row `rows[i]`; what is shared stays as it is."""
+    keys, values = (jnp.take(x, rows, axis=0) for x in (self.keys, self.values))
     return dataclasses.replace(self, keys=keys, values=values)
 
 
@@ -59,3 +69,8 @@ class Cache:
   def stepped(self, layers: tuple[LayerCache, ...]) -> "Cache":
     """The cache after one more token."""
     return dataclasses.replace(self, layers=layers, index=self.index + 1)
+
+  def reordered(self, rows: Array) -> "Cache":
+    """The cache whose row i continues row `rows[i]`, which has the same input."""
+    layers = tuple(layer.reordered(rows) for layer in self.layers)
+    return dataclasses.replace(self, layers=layers)

@@ -112,7 +112,12 @@ class DecoderLayer(nnx.Module):
     biases: tuple[Array, Array],
     dropout: Dropout,
   ) -> tuple[Array, LayerCache]:
-    """One layer over all positions (`index` None) or over the one at `index`."""
+    """One layer over all positions (`index` None) or over the one at `index`.
+
+    Rows that share an input ask its keys and values together, as more queries:
+
+      x [batch * n, length, d_model] -> [batch, n * length, d_model] -> back
+    """
     self_bias, cross_bias = biases
     normed = self.pre_self_attention_layer_norm(x)
     cache = cache.updated(*self.self_attention.keys_values(normed), index)
@@ -120,11 +125,14 @@ class DecoderLayer(nnx.Module):
       self.self_attention(normed, cache.keys, cache.values, self_bias, dropout)
     )
     normed = self.pre_cross_attention_layer_norm(x)
-    x = x + dropout(
-      self.encoder_decoder_attention(
-        normed, cache.cross_keys, cache.cross_values, cross_bias, dropout
-      )
+    attended = self.encoder_decoder_attention(
+      normed.reshape(cache.cross_keys.shape[0], -1, normed.shape[-1]),
+      cache.cross_keys,
+      cache.cross_values,
+      cross_bias,
+      dropout,
     )
+    x = x + dropout(attended.reshape(x.shape))
     return x + dropout(self.mlp(self.pre_mlp_layer_norm(x), dropout)), cache
 
 
@@ -153,12 +161,12 @@ class Decoder(nnx.Module):
   def _layers(self) -> list[DecoderLayer]:
     return [getattr(self, f"layers_{i}") for i in range(self._num_layers)]
 
-  def start(self, encoded: Array, max_len: int) -> tuple[LayerCache, ...]:
+  def start(self, encoded: Array, max_len: int, num_decodes: int) -> tuple[LayerCache, ...]:
     """Empty caches of `max_len` positions that hold the encoder's keys and values."""
-    return tuple(
-      LayerCache.empty(*layer.encoder_decoder_attention.keys_values(encoded), max_len)
-      for layer in self._layers()
-    )
+    crossed = [
+      layer.encoder_decoder_attention.keys_values(encoded) for layer in self._layers()
+    ]
+    return tuple(LayerCache.empty(*kv, max_len, num_decodes) for kv in crossed)
 
   def __call__(
     self,
@@ -244,35 +252,40 @@ class T5(nnx.Module):
   ) -> Array:
     """Logits at every target position (teacher forcing).
 
+    Several targets of one input may be rows side by side: rows = batch * n.
+
     Args:
-      decoder_input_tokens: [batch, target_len] int32, targets shifted right.
+      decoder_input_tokens: [rows, target_len] int32, targets shifted right.
       encoded: [batch, input_len, d_model], from `encode`.
-      self_mask: [batch, 1, target_len, target_len] bool.
-      cross_mask: [batch, 1, target_len, input_len] bool.
+      self_mask: [rows, 1, target_len, target_len] bool.
+      cross_mask: [batch, 1, n * target_len, input_len] bool, or 1 for all queries alike.
       dropout: None for a deterministic pass.
 
     Returns:
-      [batch, target_len, vocab] float32.
+      [rows, target_len, vocab] float32.
     """
     length = decoder_input_tokens.shape[1]
     masked = mask_bias(self_mask, self.dtype)
     self_biases = [x + masked for x in self.decoder.positions(length, self.dtype)]
     biases = (self_biases, mask_bias(cross_mask, self.dtype))
-    caches = self.decoder.start(encoded, 0)
+    caches = self.decoder.start(encoded, 0, 1)
     x = self.embed(decoder_input_tokens)
     x, _ = self.decoder(x, caches, None, biases, dropout or Dropout())
     return self._logits(x)
 
-  def start_cache(self, encoded: Array, encoder_valid: Array, max_len: int) -> Cache:
+  def start_cache(
+    self, encoded: Array, encoder_valid: Array, max_len: int, num_decodes: int = 1
+  ) -> Cache:
     """A cache for `decode_step`, with the encoder's keys and values computed once.
 
     Args:
       encoded: [batch, input_len, d_model].
       encoder_valid: [batch, input_len] bool, False at padding.
       max_len: Most tokens that will be decoded.
+      num_decodes: Answers per input, each a row of the cache.
     """
     return Cache(
-      layers=self.decoder.start(encoded, max_len),
+      layers=self.decoder.start(encoded, max_len, num_decodes),
       cross_bias=mask_bias(encoder_valid[:, None, None, :], self.dtype),
       index=jnp.zeros((), jnp.int32),
     )
@@ -281,11 +294,11 @@ class T5(nnx.Module):
     """Logits after one more token.
 
     Args:
-      tokens: [batch] int32, the last token of each row (0 to begin).
+      tokens: [batch * num_decodes] int32, the last token of each row (0 to begin).
       cache: From `start_cache` or the previous step.
 
     Returns:
-      [batch, vocab] float32 and the cache for the next step.
+      [batch * num_decodes, vocab] float32 and the cache for the next step.
     """
     max_len = cache.layers[0].keys.shape[1]
     seen = jnp.arange(max_len) <= cache.index

@@ -1,10 +1,13 @@
 """The bank: every prompt of a run in one array."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from prompt_tuning import checks
-from prompt_tuning.types import Array, ArrayLike, Shape, Tunable
+from prompt_tuning.types import Array, ArrayLike, Frozen, Shape, Tunable
 
 PATH = "encoder/prompt/prompt/prompt"  # of a prompt in a T5X parameter tree
 AXES = ("num_prompts", "prompt", "prompt_embed")  # none of them is ever sharded
@@ -13,14 +16,22 @@ AXES = ("num_prompts", "prompt", "prompt_embed")  # none of them is ever sharded
 class PromptBank(nnx.Module):
   """Soft prompts `[num_prompts, prompt_len, d_model]`, float32, the only thing that learns.
 
+  Prompts of different lengths end together; the slots in front of the shorter ones are
+  hidden from everybody, so that each acts as it does alone:
+
+    prompt of 3   P P P t t t
+    prompt of 1   . . P t t t
+    no prompt     . . . t t t
+
   Args:
     array: [prompt_len, d_model] for a single prompt, or with a leading num_prompts.
+    lengths: [num_prompts] int32, slots that each prompt uses; None where it is all.
 
   Raises:
     InputError: The array has another rank.
   """
 
-  def __init__(self, array: ArrayLike):
+  def __init__(self, array: ArrayLike, lengths: ArrayLike | None = None):
     if array.ndim not in (2, 3):
       raise checks.InputError(
         f"a prompt has shape {list(array.shape)}, expected [prompt_len, d_model] or "
@@ -28,6 +39,29 @@ class PromptBank(nnx.Module):
       )
     array = jnp.asarray(array, jnp.float32)
     self.prompts = Tunable(array[None] if array.ndim == 2 else array, axes=AXES)
+    if lengths is None:
+      self.lengths = None
+    else:
+      self.lengths = Frozen(jnp.asarray(lengths, jnp.int32), axes=AXES[:1])
+
+  @classmethod
+  def of(cls, prompts: Sequence[ArrayLike]) -> "PromptBank":
+    """A bank of prompts [prompt_len, d_model] whose lengths may differ.
+
+    Raises:
+      InputError: There is none, or their widths differ.
+    """
+    shapes = [np.shape(prompt) for prompt in prompts]
+    widths = {shape[-1] for shape in shapes if len(shape) == 2}
+    if len(widths) != 1 or any(len(shape) != 2 for shape in shapes):
+      raise checks.InputError(
+        f"the prompts have shapes {[list(shape) for shape in shapes]}, expected one or "
+        "more [prompt_len, d_model] of one width; choose prompts of one model"
+      )
+    longest = max(length for length, _ in shapes)
+    array = np.stack([in_slots(np.asarray(p), longest) for p in prompts])
+    lengths = np.asarray([length for length, _ in shapes])
+    return cls(array, lengths if len(set(lengths)) > 1 else None)
 
   @classmethod
   def abstract(cls, shape: Shape) -> "PromptBank":
@@ -63,3 +97,16 @@ class PromptBank(nnx.Module):
     if prompt_ids is None:
       return jnp.broadcast_to(prompts, (batch, *prompts.shape[1:]))
     return jnp.take(prompts, prompt_ids, axis=0)
+
+  def used(self, prompt_ids: Array | None, batch: int) -> Array:
+    """Which slots of each example's prompt are in use: [batch, prompt_len] bool."""
+    if self.lengths is None:
+      return jnp.ones((batch, self.prompt_len), bool)
+    ids = jnp.zeros((batch,), jnp.int32) if prompt_ids is None else prompt_ids
+    unused = self.prompt_len - jnp.take(self.lengths[...], ids, axis=0)
+    return jnp.arange(self.prompt_len)[None, :] >= unused[:, None]
+
+
+def in_slots(prompt: np.ndarray, slots: int) -> np.ndarray:
+  """A prompt [prompt_len, d_model] at the end of `slots` slots, zeros in front."""
+  return np.pad(prompt, ((slots - prompt.shape[0], 0), (0, 0))).astype(np.float32)

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from prompt_tuning import checks
-from prompt_tuning.decoding.greedy import greedy
-from prompt_tuning.models.cache import Cache
+from prompt_tuning.decoding.greedy import Greedy
+from prompt_tuning.decoding.step import Algorithm
 from prompt_tuning.models.layers import Dropout
 from prompt_tuning.models.masks import decoder_mask, outer_mask, same_segment
 from prompt_tuning.models.t5 import T5
@@ -14,6 +14,8 @@ from prompt_tuning.prompts import combine as combining
 from prompt_tuning.prompts.bank import PATH, PromptBank
 from prompt_tuning.prompts.masks import encoder_mask, with_prompt
 from prompt_tuning.types import Array
+
+_GREEDY = Greedy()
 
 
 class PromptedT5(nnx.Module):
@@ -42,6 +44,11 @@ class PromptedT5(nnx.Module):
         (*shape[:2], model.config.d_model),
         "choose the model size that the prompts were trained for",
       )
+      if bank.lengths is not None and combine is not combining.prefix:
+        raise checks.InputError(
+          "the bank holds prompts of different lengths, expected combine=prefix: unused "
+          "slots are hidden in front; give each length a bank of its own"
+        )
     self.model = model
     self.bank = bank
     self._combine = combine
@@ -89,11 +96,14 @@ class PromptedT5(nnx.Module):
     embeddings = self.embed(encoder_input_tokens, prompt_ids)
     valid = encoder_input_tokens > 0
     prompt_len = 0 if self.bank is None else self.bank.prompt_len
-    mask = encoder_mask(valid, prompt_len)
+    mask, real = encoder_mask(valid, prompt_len), with_prompt(valid, prompt_len)
     if segment_ids is not None:
       mask = mask & same_segment(segment_ids, segment_ids)
+    if self.bank is not None and self.bank.lengths is not None:
+      used = self.bank.used(prompt_ids, valid.shape[0])
+      real = jnp.concatenate([used, valid], axis=1)
+      mask = mask & real[:, None, None, :]
     encoded = self.model.encode(embeddings, mask, dropout)
-    real = with_prompt(valid, prompt_len)
     return jnp.where(real[..., None], encoded, jnp.zeros((), encoded.dtype)), real
 
   def logits(
@@ -158,50 +168,72 @@ class PromptedT5(nnx.Module):
     prompt_ids: Array | None = None,
   ) -> Array:
     """Log-likelihood of each target sequence: [batch] float32, natural logarithm."""
-    encoded, real = self.encode(encoder_input_tokens, prompt_ids)
-    return self.score_encoded(encoded, real, decoder_target_tokens)
+    return self.score_candidates(
+      encoder_input_tokens, decoder_target_tokens[:, None], prompt_ids
+    )[:, 0]
 
-  def score_encoded(
-    self, encoded: Array, real: Array, decoder_target_tokens: Array
+  def score_candidates(
+    self,
+    encoder_input_tokens: Array,
+    candidates: Array,
+    prompt_ids: Array | None = None,
   ) -> Array:
-    """`score` from what `encode` returned, for several targets of one input."""
-    inputs = shift_right(decoder_target_tokens)
-    logits = self.decode(encoded, real, inputs, decoder_target_tokens)
-    return sequence_scores(logits, decoder_target_tokens)
+    """Log-likelihoods of several targets of each input, which is encoded once.
+
+    Args:
+      encoder_input_tokens: [batch, input_len] int32.
+      candidates: [batch, num_candidates, target_len] int32, 0 pads; all go through the
+        decoder in one pass and share the keys and values of their input.
+      prompt_ids: [batch] int32 or None.
+
+    Returns:
+      [batch, num_candidates] float32; 0 for an empty candidate.
+    """
+    encoded, real = self.encode(encoder_input_tokens, prompt_ids)
+    targets = candidates.reshape(-1, candidates.shape[-1])
+    logits = self.model.decode(
+      shift_right(targets), encoded, decoder_mask(targets > 0), real[:, None, None, :]
+    )
+    return sequence_scores(logits, targets).reshape(candidates.shape[:-1])
 
   def generate(
     self,
     encoder_input_tokens: Array,
     max_len: int,
     prompt_ids: Array | None = None,
+    decoding: Algorithm = _GREEDY,
+    key: Array | None = None,
   ) -> tuple[Array, Array]:
-    """Greedy decoding.
+    """The best answer to each input.
 
     Args:
       encoder_input_tokens: [batch, input_len] int32.
       max_len: Most tokens of an answer, EOS included.
       prompt_ids: [batch] int32 or None.
+      decoding: `Greedy()`, `Sampling(...)` or `Beam(...)`.
+      key: PRNG key for sampling.
 
     Returns:
-      Tokens [batch, max_len] int32, 0 after EOS, and their log-likelihoods [batch].
+      Tokens [batch, max_len] int32, 0 after EOS, and their scores [batch] float32.
     """
-    batch = encoder_input_tokens.shape[0]
-    cache = self.start(encoder_input_tokens, max_len, prompt_ids)
-    return greedy(self.step, cache, batch, max_len)
+    tokens, scores = self.generate_all(
+      encoder_input_tokens, max_len, prompt_ids, decoding, key
+    )
+    return tokens[:, -1], scores[:, -1]
 
-  def start(
+  def generate_all(
     self,
     encoder_input_tokens: Array,
     max_len: int,
     prompt_ids: Array | None = None,
-  ) -> Cache:
-    """Encodes once and returns the cache that `step` continues from."""
+    decoding: Algorithm = _GREEDY,
+    key: Array | None = None,
+  ) -> tuple[Array, Array]:
+    """All answers: [batch, num_decodes, max_len] and [batch, num_decodes], best last."""
+    batch = encoder_input_tokens.shape[0]
     encoded, real = self.encode(encoder_input_tokens, prompt_ids)
-    return self.model.start_cache(encoded, real, max_len)
-
-  def step(self, tokens: Array, cache: Cache) -> tuple[Array, Cache]:
-    """Logits [batch, vocab] after one more token [batch], and the next cache."""
-    return self.model.decode_step(tokens, cache)
+    cache = self.model.start_cache(encoded, real, max_len, decoding.num_decodes)
+    return decoding(self.model.decode_step, cache, batch, max_len, key=key)
 
 
 def t5x_path(path: str) -> str:

@@ -1,0 +1,155 @@
+"""Passes of a frozen model over rows of any prompts, padded to a few compiled shapes."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from prompt_tuning import partitioning
+from prompt_tuning.decoding.greedy import Greedy
+from prompt_tuning.decoding.step import Algorithm
+from prompt_tuning.models.t5 import T5
+from prompt_tuning.prompts.bank import PromptBank
+from prompt_tuning.prompts.prompted import PromptedT5
+from prompt_tuning.types import Array
+
+Bank = tuple[Array, Array]  # prompts and their lengths, see `LiveBank.select`
+_LEAST_INPUT_LEN = 32
+_LEAST_TARGET_LEN = 2
+
+
+class Passes:
+  """Likelihoods and answers of whole batches, each shape compiled once.
+
+  Rows are padded to 1, 4, 16, ... up to `batch_size`, inputs to 32, 64, ... tokens,
+  candidates to powers of two in number and length.
+
+  Args:
+    model: The frozen model.
+    batch_size: Most rows of a pass.
+    max_input_len: Longest input.
+    max_output_len: Longest decoded answer.
+    decoding: How answers are decoded.
+    mesh: Devices that share the rows; None is one device.
+  """
+
+  def __init__(
+    self,
+    model: T5,
+    batch_size: int,
+    max_input_len: int,
+    max_output_len: int,
+    decoding: Algorithm | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+  ):
+    devices = 1 if mesh is None else mesh.devices.size
+    self.batch_size = batch_size
+    self.row_counts = ladder(devices, batch_size, 4)
+    self.input_lens = ladder(_LEAST_INPUT_LEN, max_input_len, 2)
+    self._mesh = mesh
+    graph, self._weights = nnx.split(model)
+    how = decoding or Greedy()
+
+    def prompted(weights: nnx.State, bank: Bank) -> PromptedT5:
+      return PromptedT5(nnx.merge(graph, weights), PromptBank(*bank))
+
+    @jax.jit
+    def likelihoods(weights, bank, batch):
+      return prompted(weights, bank).score_candidates(
+        batch["inputs"], batch["candidates"], batch["prompt_ids"]
+      )
+
+    @jax.jit
+    def decoded(weights, bank, batch):
+      # Drawn from the texts, so that an answer does not depend on what was asked before.
+      key = jax.random.fold_in(jax.random.key(0), jnp.sum(batch["inputs"]))
+      return prompted(weights, bank).generate(
+        batch["inputs"], max_output_len, batch["prompt_ids"], how, key
+      )
+
+    self._likelihoods, self._decoded = likelihoods, decoded
+
+  def likelihoods(
+    self,
+    bank: Bank,
+    inputs: Sequence[np.ndarray],
+    prompt_ids: Sequence[int],
+    candidates: Sequence[np.ndarray],
+  ) -> list[np.ndarray]:
+    """Log-likelihoods of each row's candidates.
+
+    Args:
+      bank: See `LiveBank.select`.
+      inputs: [input_len] int32 for each row, at most `batch_size` rows.
+      prompt_ids: Places in the bank.
+      candidates: [num_candidates, target_len] int32 for each row.
+
+    Returns:
+      [num_candidates] float32 for each row.
+    """
+    batch = self._batch(inputs, prompt_ids)
+    count, length = candidates_shape(candidates)
+    padded = np.zeros((len(batch["inputs"]), count, length), np.int32)
+    for row, each in enumerate(candidates):
+      padded[row, : each.shape[0], : each.shape[1]] = each
+    batch["candidates"] = padded
+    found = jax.device_get(self._likelihoods(self._weights, bank, self._placed(batch)))
+    return [found[row, : len(each)] for row, each in enumerate(candidates)]
+
+  def decoded(
+    self, bank: Bank, inputs: Sequence[np.ndarray], prompt_ids: Sequence[int]
+  ) -> list[tuple[np.ndarray, float]]:
+    """The tokens [max_output_len] and the score of each row's answer."""
+    batch = self._placed(self._batch(inputs, prompt_ids))
+    tokens, scores = jax.device_get(self._decoded(self._weights, bank, batch))
+    return [(tokens[row], float(scores[row])) for row in range(len(inputs))]
+
+  def most_rows(self, candidates: np.ndarray | None) -> int:
+    """Rows of one pass: fewer where each has very many candidates."""
+    if candidates is None:
+      return self.batch_size
+    count, length = candidates_shape([candidates])
+    return max(1, min(self.batch_size, self.batch_size * 32 // (count * length)))
+
+  def _batch(
+    self, inputs: Sequence[np.ndarray], prompt_ids: Sequence[int]
+  ) -> dict[str, np.ndarray]:
+    rows = fitting(len(inputs), self.row_counts)
+    length = fitting(max(map(len, inputs)), self.input_lens)
+    padded, ids = np.zeros((rows, length), np.int32), np.zeros(rows, np.int32)
+    for row, tokens in enumerate(inputs):
+      padded[row, : len(tokens)] = tokens
+    ids[: len(inputs)] = prompt_ids
+    return {"inputs": padded, "prompt_ids": ids}
+
+  def _placed(self, batch: dict[str, np.ndarray]) -> dict[str, Array]:
+    if self._mesh is None:
+      return jax.device_put(batch)
+    return partitioning.shard_batch(batch, self._mesh)
+
+
+def candidates_shape(candidates: Sequence[np.ndarray]) -> tuple[int, int]:
+  """The compiled (num_candidates, target_len) that all of `candidates` fit into."""
+  counts, lengths = zip(*(each.shape for each in candidates), strict=True)
+  return _power(max(counts), 1), _power(max(lengths), _LEAST_TARGET_LEN)
+
+
+def ladder(least: int, most: int, factor: int) -> list[int]:
+  """`least`, `least * factor`, ... and `most`."""
+  sizes = []
+  while least < most:
+    sizes.append(least)
+    least *= factor
+  return [*sizes, most]
+
+
+def fitting(size: int, sizes: Sequence[int]) -> int:
+  """The smallest of `sizes`, which ascend, that holds `size`."""
+  return next(each for each in sizes if each >= size)
+
+
+def _power(size: int, least: int) -> int:
+  """The next power of two, from `least`."""
+  return max(least, 1 << (size - 1).bit_length())

@@ -1,0 +1,110 @@
+"""A bank whose prompts come and go by name while it is in use."""
+
+import threading
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from prompt_tuning import checks
+from prompt_tuning.prompts.bank import in_slots
+from prompt_tuning.types import Array
+
+
+class LiveBank:
+  """Prompts by name in arrays of a fixed shape, so that nothing is compiled anew.
+
+  Place 0 is a prompt of length 0: the untuned model. Arrays are replaced, never written
+  to; a batch that has begun keeps the prompts that it was given.
+
+  Args:
+    capacity: Most prompts at a time.
+    max_prompt_len: Length of the longest one.
+    d_model: Their width.
+    sharding: Where the arrays go; None is the default device.
+  """
+
+  def __init__(
+    self,
+    capacity: int,
+    max_prompt_len: int,
+    d_model: int,
+    sharding: jax.sharding.Sharding | None = None,
+  ):
+    self.capacity, self.max_prompt_len, self.d_model = capacity, max_prompt_len, d_model
+    shape = (capacity + 1, max_prompt_len, d_model)
+    self._prompts, self._lengths = jax.device_put(
+      (np.zeros(shape, np.float32), np.zeros(shape[0], np.int32)), sharding
+    )
+    self._places: dict[str | None, int] = {None: 0}
+    self._lock = threading.Lock()
+
+  def names(self) -> list[str]:
+    """Names of the prompts, in the order in which they came."""
+    return [name for name in self._places if name is not None]
+
+  def add(self, name: str, prompt: np.ndarray) -> None:
+    """Puts a prompt [prompt_len, d_model] where there is room, or in place of its namesake.
+
+    Raises:
+      InputError: The bank is full, or the prompt does not fit into a place.
+    """
+    checks.shape(
+      f"the prompt {name!r}",
+      prompt.shape,
+      (*prompt.shape[:1], self.d_model),
+      "choose a prompt [prompt_len, d_model] of this model",
+    )
+    if prompt.shape[0] > self.max_prompt_len:
+      raise checks.InputError(
+        f"the prompt {name!r} has {prompt.shape[0]} tokens, expected at most "
+        f"{self.max_prompt_len}; start with a larger max_prompt_len"
+      )
+    with self._lock:
+      place = self._places.get(name) or self._free(name)
+      self._prompts, self._lengths = _placed(
+        self._prompts,
+        self._lengths,
+        np.int32(place),
+        in_slots(prompt, self.max_prompt_len),
+        np.int32(prompt.shape[0]),
+      )
+      self._places[name] = place
+
+  def _free(self, name: str) -> int:
+    taken = set(self._places.values())
+    if len(taken) > self.capacity:
+      raise checks.InputError(
+        f"the bank is full with {self.capacity} prompts, expected room for {name!r}; "
+        "remove one, or start with a larger capacity"
+      )
+    return next(place for place in range(self.capacity + 1) if place not in taken)
+
+  def remove(self, name: str) -> None:
+    """Takes a prompt out.
+
+    Raises:
+      InputError: There is no such prompt.
+    """
+    with self._lock:
+      if name is None or name not in self._places:
+        raise checks.unknown("prompt", name, self.names())
+      del self._places[name]
+
+  def select(
+    self, names: Sequence[str | None]
+  ) -> tuple[tuple[Array, Array], list[int | None]]:
+    """The arrays as they are now, and the place of each name, None where there is none.
+
+    Returns:
+      (prompts [capacity + 1, max_prompt_len, d_model], lengths [capacity + 1]), which
+      `PromptBank` takes, and the prompt_ids of the names in them.
+    """
+    with self._lock:
+      return (self._prompts, self._lengths), [self._places.get(name) for name in names]
+
+
+@jax.jit
+def _placed(prompts: Array, lengths: Array, place: Array, prompt: Array, length: Array):
+  return prompts.at[place].set(prompt), lengths.at[place].set(jnp.asarray(length))
