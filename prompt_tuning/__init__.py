@@ -14,6 +14,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+  "Answer": "prompt_tuning.queries",
   "Checkpoint": "prompt_tuning.checkpoints.checkpoint",
   "DecoderOnlyT5": "prompt_tuning.models.decoder_only",
   "InputError": "prompt_tuning.checks",

@@ -1,11 +1,13 @@
 """From a checkpoint, a prompt and a vocabulary to a model that can run."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 from flax import nnx
 
 from prompt_tuning import checks, formats, partitioning, trees
+from prompt_tuning.checkpoints import prompt_files
 from prompt_tuning.checkpoints.checkpoint import Checkpoint
 from prompt_tuning.checkpoints.prompt_files import PromptFile
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig, restore
@@ -106,6 +108,23 @@ def with_prompt(
     vocabulary.load,
   )
   return PromptedT5(base.model, PromptBank(bank))
+
+
+def with_prompts(
+  base: Base, paths: Sequence[str], vocabulary: Vocabulary
+) -> PromptedT5:
+  """The model with a bank of trained prompts, of any lengths, in the order of `paths`.
+
+  Raises:
+    InputError: A prompt was trained for another model, or is none.
+  """
+  check_vocabulary(vocabulary, base)
+  prompts = []
+  for path in paths:
+    file = formats.read_prompt(path)
+    check_prompt_file(file, base, vocabulary)
+    prompts.append(prompt_files.single(file))
+  return PromptedT5(base.model, PromptBank.of(prompts))
 
 
 def check_vocabulary(vocabulary: Vocabulary, base: Base) -> None:

@@ -25,7 +25,7 @@ def compare(
   found = {
     name: evaluation.run(
       lambda batch, task, a=answers, p=params: a.predict(p, batch, task),
-      lambda batch, a=answers, p=params: a.score(p, batch),
+      lambda batch, task, a=answers, p=params: a.score(p, batch, task),
       step,
     )
     for name, (answers, params) in contestants.items()

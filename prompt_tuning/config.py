@@ -34,6 +34,7 @@ CONFIGURABLES = {
   "prompts.ClassLabels": "prompt_tuning.prompts.start:ClassLabels",
   "prompts.Text": "prompt_tuning.prompts.start:Text",
   "prompts.FromFile": "prompt_tuning.prompts.start:FromFile",
+  "prompts.TaskPrompts": "prompt_tuning.prompts.start:TaskPrompts",
   "prompts.load_prompt": "prompt_tuning.formats:load_prompt",
   "methods.PromptTuning": "prompt_tuning.learned:PromptTuning",
   "methods.ModelTuning": "prompt_tuning.learned:ModelTuning",
@@ -59,6 +60,7 @@ CONFIGURABLES = {
 RUNS = {
   "train.train": "prompt_tuning.train_config:TrainConfig",
   "eval.evaluate": "prompt_tuning.eval:EvalConfig",
+  "ensemble.ensemble": "prompt_tuning.ensemble:EnsembleConfig",
   "infer.infer": "prompt_tuning.infer:InferConfig",
   "tokens.tokens": "prompt_tuning.tokens:TokensConfig",
   "pretrain.pretrain": "prompt_tuning.pretrain_config:PretrainConfig",

@@ -35,7 +35,8 @@ from prompt_tuning.data.dataset_config import DatasetConfig
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.partitioning import Partitioner
-from prompt_tuning.prompts.start import FromFile, Prompt
+from prompt_tuning.prompts.prompted import PromptedT5
+from prompt_tuning.prompts.start import FromFile, Prompt, TaskPrompts
 from prompt_tuning.training import state as states
 
 PROMPTS = ("best", "all")
@@ -49,7 +50,7 @@ class EvalConfig:
     model: Shape of the frozen model.
     vocabulary: Its vocabulary.
     checkpoint: Its weights.
-    prompt: The prompt, started from its file.
+    prompt: The prompt, started from its file, or one for each task.
     dataset: What is evaluated.
     prediction: How the model answers.
     partitioner: Which devices.
@@ -61,7 +62,7 @@ class EvalConfig:
   model: T5Config
   vocabulary: Vocabulary
   checkpoint: RestoreCheckpointConfig
-  prompt: Prompt
+  prompt: Prompt | TaskPrompts
   dataset: DatasetConfig
   prediction: predictions.Prediction = predictions.Prediction()
   partitioner: Partitioner = Partitioner()
@@ -98,13 +99,23 @@ def prepare(config: Any) -> Ready:
   config.check()
   mesh = config.partitioner.mesh(config.dataset.batch_size)
   base = assembly.load_base(config.model, config.checkpoint, mesh=mesh)
-  key = jax.random.key(0)  # a prompt from a file draws nothing
-  model = assembly.with_prompt(base, config.prompt, config.vocabulary, key)
+  model = _prompted(base, config.prompt, config.vocabulary)
   split = states.Split.of(model)
   frozen = partitioning.replicate(split.frozen, mesh)
-  answers = predictions.answers(split, frozen, config.prediction, config.vocabulary, mesh)
+  answers = predictions.answers(
+    split, frozen, config.prediction, config.vocabulary, mesh, config.prompt.places
+  )
   params = partitioning.replicate(trees.values(split.tunable), mesh)
   return Ready(base, params, answers)
+
+
+def _prompted(
+  base: assembly.Base, prompt: Prompt | TaskPrompts, vocabulary: Vocabulary
+) -> PromptedT5:
+  if isinstance(prompt, TaskPrompts):
+    return assembly.with_prompts(base, list(prompt.paths.values()), vocabulary)
+  key = jax.random.key(0)  # a prompt from a file draws nothing
+  return assembly.with_prompt(base, prompt, vocabulary, key)
 
 
 def evaluate(config: EvalConfig, config_text: str = "") -> dict[str, Any]:
@@ -130,6 +141,8 @@ def evaluate(config: EvalConfig, config_text: str = "") -> dict[str, Any]:
     print(line, file=sys.stderr)
   run = evaluation.Evaluation(config.dataset, provider, str(folder / "inference_eval"))
   config.prediction.check(run.datasets(), config.vocabulary)
+  if isinstance(config.prompt, TaskPrompts):
+    config.prompt.check(list(run.datasets()))
   (folder / "config.gin").write_text(config_text)
   cards = [
     _scored(run, ready, one, folder / "submission" / str(one.step))
@@ -156,6 +169,9 @@ class _Trained:
 
 
 def _prompts(config: EvalConfig, ready: Ready) -> Iterator[_Trained]:
+  if isinstance(config.prompt, TaskPrompts):
+    yield _Trained(", ".join(config.prompt.paths.values()), ready.base.step, ready.params)
+    return
   start = config.prompt.start
   if not isinstance(start, FromFile):
     yield _Trained("untrained", ready.base.step, ready.params)
@@ -170,10 +186,7 @@ def _prompts(config: EvalConfig, ready: Ready) -> Iterator[_Trained]:
 
 def _params(config: EvalConfig, ready: Ready, path: str) -> dict[str, Any]:
   """The arrays of another prompt for the same model."""
-  start = config.prompt.start
-  assert isinstance(start, FromFile)
-  prompt = dataclasses.replace(config.prompt, start=dataclasses.replace(start, path=path))
-  model = assembly.with_prompt(ready.base, prompt, config.vocabulary, jax.random.key(0))
+  model = assembly.with_prompts(ready.base, [path], config.vocabulary)
   mesh = config.partitioner.mesh(config.dataset.batch_size)
   return partitioning.replicate(trees.values(states.Split.of(model).tunable), mesh)
 
@@ -185,7 +198,9 @@ def _scored(
     return ready.answers.predict(one.params, batch, task)
 
   found, texts = run.run(
-    predict, lambda batch: ready.answers.score(one.params, batch), one.step
+    predict,
+    lambda batch, task: ready.answers.score(one.params, batch, task),
+    one.step,
   )
   answered = {task: (run.examples(task), texts[task]) for task in texts}
   answered |= run.unmeasured(predict)

@@ -21,7 +21,7 @@ from prompt_tuning.eval import Ready, prepare
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.partitioning import Partitioner
 from prompt_tuning.progress import Progress
-from prompt_tuning.prompts.start import Prompt
+from prompt_tuning.prompts.start import Prompt, TaskPrompts
 
 MODES = ("predict", "score")
 
@@ -35,7 +35,7 @@ class InferConfig:
     model: Shape of the frozen model.
     vocabulary: Its vocabulary.
     checkpoint: Its weights.
-    prompt: The prompt, started from its file.
+    prompt: The prompt, started from its file, or one for each task.
     dataset: What is read.
     prediction: How the model answers.
     partitioner: Which devices.
@@ -46,7 +46,7 @@ class InferConfig:
   model: T5Config
   vocabulary: Vocabulary
   checkpoint: RestoreCheckpointConfig
-  prompt: Prompt
+  prompt: Prompt | TaskPrompts
   dataset: DatasetConfig
   prediction: predictions.Prediction = predictions.Prediction()
   partitioner: Partitioner = Partitioner()
@@ -78,7 +78,10 @@ def infer(config: InferConfig, config_text: str = "") -> list[str]:
 
   provider = registry.find(config.dataset, config.vocabulary)
   tasks = registry.tasks_with_split(provider, config.dataset.split)
-  config.prediction.check([task.name for task in tasks], config.vocabulary)
+  names = [task.name for task in tasks]
+  config.prediction.check(names, config.vocabulary)
+  if isinstance(config.prompt, TaskPrompts):
+    config.prompt.check(names)
   (folder / "config.gin").write_text(config_text)
   return [_written(ready, config, task, folder) for task in tasks]
 
@@ -108,7 +111,8 @@ def _outputs(
   ready: Ready, config: InferConfig, task: str, batch: Any
 ) -> list[dict[str, Any]]:
   if config.mode == "score":
-    return [{"score": float(s)} for s in ready.answers.score(ready.params, batch)]
+    scores = ready.answers.score(ready.params, batch, task)
+    return [{"score": float(score)} for score in scores]
   vocabulary = config.vocabulary.load()
   tokens = np.asarray(ready.answers.predict(ready.params, batch, task))
   return [{"prediction": vocabulary.decode([int(t) for t in row])} for row in tokens]

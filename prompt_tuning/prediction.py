@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -91,11 +91,11 @@ class Answers:
 
   Attributes:
     predict: (params, batch, task) -> tokens [batch, length].
-    score: (params, batch) -> log-likelihood of the batch's targets [batch].
+    score: (params, batch, task) -> log-likelihood of the batch's targets [batch].
   """
 
   predict: Callable[[Params, Batch, str], np.ndarray]
-  score: Callable[[Params, Batch], np.ndarray]
+  score: Callable[[Params, Batch, str], np.ndarray]
 
 
 def answers(
@@ -104,6 +104,7 @@ def answers(
   how: Prediction,
   vocabulary: Vocabulary,
   mesh: jax.sharding.Mesh,
+  places: Mapping[str, int] | None = None,
 ) -> Answers:
   """Compiles how a model answers.
 
@@ -113,6 +114,7 @@ def answers(
     how: Decode or rank.
     vocabulary: Encodes the labels.
     mesh: Where batches go.
+    places: The prompt of each task in the bank; None where one answers for all.
   """
   tokens_of = functools.cache(lambda words: candidates(words, vocabulary))
 
@@ -143,14 +145,19 @@ def answers(
     inputs, ids = batch["encoder_input_tokens"], batch.get("prompt_ids")
     return model.score(inputs, targets, ids)
 
+  def of_task(batch: Batch, task: str) -> dict[str, Array]:
+    if places is not None:
+      rows = len(batch["encoder_input_tokens"])
+      batch = {**batch, "prompt_ids": np.full(rows, places[task], np.int32)}
+    return partitioning.shard_batch(batch, mesh)
+
   def predict(params: Params, batch: Batch, task: str) -> np.ndarray:
-    words, placed = how.words(task), partitioning.shard_batch(batch, mesh)
+    words, placed = how.words(task), of_task(batch, task)
     if words is None:
       return jax.device_get(decode(params, frozen, placed))
     return jax.device_get(choose(params, frozen, placed, tokens_of(tuple(words))))
 
-  def score(params: Params, batch: Batch) -> np.ndarray:
-    placed = partitioning.shard_batch(batch, mesh)
-    return jax.device_get(likelihood(params, frozen, placed))
+  def score(params: Params, batch: Batch, task: str) -> np.ndarray:
+    return jax.device_get(likelihood(params, frozen, of_task(batch, task)))
 
   return Answers(predict, score)

@@ -21,10 +21,11 @@ def binomial_interval(percent: float, count: int) -> tuple[float, float]:
 def table(rows: Sequence[tuple[str, Mapping[str, float]]], count: int) -> str:
   """Rows of (name, {metric: value}) as text; accuracies with their interval."""
   names = list(dict.fromkeys(name for _, values in rows for name in values))
-  lines = ["  ".join([f"{'':<24}", *(f"{name:<22}" for name in names)])]
+  width = max([24, *(len(title) for title, _ in rows)])
+  lines = ["  ".join([" " * width, *(f"{name:<22}" for name in names)])]
   for title, values in rows:
     cells = [_cell(name, values.get(name), count) for name in names]
-    lines.append("  ".join([f"{title:<24}", *(f"{cell:<22}" for cell in cells)]))
+    lines.append("  ".join([f"{title:<{width}}", *(f"{cell:<22}" for cell in cells)]))
   return "\n".join(line.rstrip() for line in lines)
 
 

@@ -221,7 +221,7 @@ class _Run:
     params = self.state.params
     found, _ = self.evaluation.run(
       lambda batch, task: self.answers.predict(params, batch, task),
-      lambda batch: self.answers.score(params, batch),
+      lambda batch, task: self.answers.score(params, batch, task),
       done,
     )
     score = overall(found, self.config.trainer.metric)
@@ -249,9 +249,11 @@ class _Run:
   def _keep_best(self, done: int, score: float, found: dict) -> None:
     self.memory.best_step, self.memory.best_score = done, score
     self.memory.best_metrics, self.memory.worse = found, 0
+    task = self.config.train_dataset.mixture_or_task_name
     metadata = {
       "base_fingerprint": self.base.fingerprint,
-      "task": self.config.train_dataset.mixture_or_task_name,
+      "task": task,
+      "labels": self.config.prediction.words(task),
       "step": done,
       "score": score,
       "metrics": found,

@@ -25,6 +25,12 @@ def _eval_report(results: dict[str, Any]) -> str:
   return report(results)
 
 
+def _ensemble_report(results: dict[str, Any]) -> str:
+  from prompt_tuning.ensemble import report
+
+  return report(results)
+
+
 def _indented(result: dict[str, Any]) -> str:
   return json.dumps(result, indent=2)
 
@@ -33,6 +39,7 @@ def _indented(result: dict[str, Any]) -> str:
 _RUNS: dict[str, tuple[str, str, str, Callable[[Any], str]]] = {
   "train": ("train.train", "train", "train", _train_report),
   "eval": ("eval.evaluate", "eval", "evaluate", _eval_report),
+  "ensemble": ("ensemble.ensemble", "ensemble", "ensemble", _ensemble_report),
   "infer": ("infer.infer", "infer", "infer", "\n".join),
   "tokens": ("tokens.tokens", "tokens", "tokens", _indented),
   "pretrain": ("pretrain.pretrain", "pretrain", "pretrain", _indented),

@@ -19,7 +19,7 @@ from prompt_tuning.data.dataset_config import DatasetConfig
 from prompt_tuning.progress import Progress
 
 Predict = Callable[[batches.Batch, str], np.ndarray]  # (batch, task) -> [batch, length]
-Score = Callable[[batches.Batch], np.ndarray]  # -> log-likelihoods [batch]
+Score = Callable[[batches.Batch, str], np.ndarray]  # -> log-likelihoods [batch]
 Metrics = dict[str, dict[str, float]]  # {task: {metric: value}}
 
 
@@ -73,7 +73,9 @@ class Evaluation:
       predict_fn=lambda dataset: self._over(
         dataset, lambda batch: predict(batch, self._task_of(dataset))
       ),
-      score_fn=lambda dataset: self._over(dataset, score),
+      score_fn=lambda dataset: self._over(
+        dataset, lambda batch: score(batch, self._task_of(dataset))
+      ),
     )
     values = {task: _scalars(found) for task, found in (metrics.result() or {}).items()}
     kind = seqio.metrics.ModelOutputType.PREDICTION

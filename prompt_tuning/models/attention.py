@@ -85,6 +85,26 @@ class RelativeBias(nnx.Module):
     )
     return jnp.take(table, buckets, axis=1)[None]
 
+  def between(self, queries: Array, keys: Array, dtype: jnp.dtype) -> Array:
+    """The bias between positions that differ from row to row.
+
+    Args:
+      queries: [rows, q] int32, positions of the queries.
+      keys: [rows, k] int32, positions of the keys; either may have one row for all.
+      dtype: Of the result.
+
+    Returns:
+      [rows, num_heads, q, k].
+    """
+    far = self._max_distance  # from here on every distance has the last bucket
+    table = self.rel_embedding[...].astype(dtype)
+    buckets = relative_buckets(
+      np.arange(-far, far + 1), table.shape[1], far, self._bidirectional
+    )
+    distance = jnp.clip(keys[:, None, :] - queries[:, :, None], -far, far)
+    by_distance = jnp.take(table, buckets, axis=1)
+    return jnp.moveaxis(jnp.take(by_distance, distance + far, axis=1), 0, 1)
+
 
 def relative_buckets(
   distance: np.ndarray, num_buckets: int, max_distance: int, bidirectional: bool

@@ -6,7 +6,7 @@ so that neither is read unless the choice needs it.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import jax
@@ -114,6 +114,7 @@ class Prompt:
   length: int = 100
   start: Start = SampledVocab()
   num_prompts: int = 1
+  places = None  # see `TaskPrompts`
 
   def __post_init__(self):
     if not isinstance(self.length, int) or not 1 <= self.length <= MAX_LENGTH:
@@ -129,6 +130,30 @@ class Prompt:
     start = self.start.initializer(table, vocabulary)
     keys = jax.random.split(key, self.num_prompts)
     return jax.numpy.stack([start(each, (self.length, d_model)) for each in keys])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskPrompts:
+  """A trained prompt for each task of a mixture, of any lengths.
+
+  Attributes:
+    paths: {task: file}.
+  """
+
+  paths: Mapping[str, str]
+
+  @property
+  def places(self) -> dict[str, int]:
+    """The prompt_id of each task, {task: place in the bank}."""
+    return {task: place for place, task in enumerate(self.paths)}
+
+  def check(self, tasks: Sequence[str]) -> None:
+    """Raises `InputError` unless there is a prompt for each task and for no other."""
+    if set(tasks) != self.paths.keys():
+      raise checks.InputError(
+        f"PROMPT_FILES has prompts for {sorted(self.paths)}, expected one for each of "
+        f"{sorted(tasks)} and no other; give these"
+      )
 
 
 def _table(table: Table, embedding_file: str | None) -> ArrayLike:

@@ -13,7 +13,7 @@ import pytest
 from etils import epath
 
 from prompt_tuning import trees
-from prompt_tuning.checkpoints import t5x
+from prompt_tuning.checkpoints import prompt_files, t5x
 from prompt_tuning.cli.main import main
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.models.t5 import T5
@@ -72,7 +72,7 @@ TEST_SPLIT = 'test'
 
 AFTER_GIN = """
 include 'tiny_model.gin'
-include 'prompt_tuning/configs/runs/prompt_{run}.gin'
+include 'prompt_tuning/configs/runs/{file}.gin'
 include 'tiny_task.gin'
 utils.DatasetConfig.batch_size = 5
 """
@@ -95,8 +95,12 @@ def base(tmp_path_factory) -> pathlib.Path:
   (folder / "tiny_model.gin").write_text(MODEL_GIN)
   (folder / "tiny_task.gin").write_text(TASK_GIN)
   (folder / "train.gin").write_text(TRAIN_GIN)
-  for run in ("eval", "infer"):
-    (folder / f"{run}.gin").write_text(AFTER_GIN.format(run=run))
+  for run, file in (
+    ("eval", "prompt_eval"),
+    ("infer", "prompt_infer"),
+    ("ensemble", "ensemble"),
+  ):
+    (folder / f"{run}.gin").write_text(AFTER_GIN.format(file=file))
   return folder
 
 
@@ -118,11 +122,12 @@ def save_t5() -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def command(base) -> Callable[..., list[str]]:
   """The arguments of a run: (command, folder for its results, **macros)."""
-  outputs = {"train": "MODEL_DIR", "eval": "EVAL_OUTPUT_DIR", "infer": "INFER_OUTPUT_DIR"}
+  outputs = {"train": "MODEL_DIR", "infer": "INFER_OUTPUT_DIR"}
 
   def arguments(run: str, out: pathlib.Path, *flags: str, **macros: object) -> list[str]:
     checkpoint = "INITIAL_CHECKPOINT_PATH" if run == "train" else "CHECKPOINT_PATH"
-    given = {checkpoint: str(base), outputs[run]: str(out), **macros}
+    output = outputs.get(run, "EVAL_OUTPUT_DIR")
+    given = {checkpoint: str(base), output: str(out), **macros}
     return [
       run,
       f"--gin_search_paths={base}",
@@ -132,6 +137,17 @@ def command(base) -> Callable[..., list[str]]:
     ]
 
   return arguments
+
+
+@pytest.fixture(scope="session")
+def prompts(tmp_path_factory) -> dict[str, str]:
+  """Three random prompts of different lengths that answer differently, {name: file}."""
+  folder, files = tmp_path_factory.mktemp("prompts"), {}
+  for length, seed in ((3, 13), (5, 45), (2, 33)):  # most seeds say the same to all texts
+    array = 4.0 * jax.random.normal(jax.random.key(seed), (length, CONFIG.d_model))
+    path = files[f"prompt_{seed}"] = str(folder / f"prompt_{seed}.safetensors")
+    prompt_files.save_prompt(path, array)
+  return files
 
 
 @pytest.fixture
