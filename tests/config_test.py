@@ -71,11 +71,13 @@ def test_the_command_in_the_head_of_an_experiment_works(file, capsys):
   assert "Total number of parameters" in out
 
 
+RUN_OF = {"eval": "eval.evaluate", "serve": "predictor.predictor"}
+
+
 @pytest.mark.parametrize("file", EXPERIMENTS)
 def test_an_experiment_builds_its_settings(file):
   (arguments,) = commands(file)
-  run = {"train": "train.train", "eval": "eval.evaluate", "infer": "infer.infer"}
-  name = run.get(arguments[0], "pretrain.pretrain")
+  name = RUN_OF.get(arguments[0], f"{arguments[0]}.{arguments[0]}")
   bindings = [x.removeprefix("--gin.") for x in arguments if x.startswith("--gin.")]
   settings, text = config.load(name, [OURS + file], bindings)
   assert type(settings).__name__ == f"{name.partition('.')[0].title()}Config"

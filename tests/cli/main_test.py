@@ -16,7 +16,8 @@ from prompt_tuning.cli import flags
 from prompt_tuning.cli.main import COMMANDS, main
 
 REPO = pathlib.Path(__file__).parents[2]
-RUNS = ("train", "eval", "infer", "tokens", "pretrain")
+RUNS = ("train", "eval", "ensemble", "infer", "tokens", "pretrain")
+SERVERS = ("serve",)
 FILES = ("convert", "inspect", "extract", "mrqa")
 PASSAGE = b'{"context": "x", "qas": [{"qid": "1", "question": "y", "answers": ["x"]}]}'
 
@@ -43,7 +44,7 @@ def pasted(text: str) -> list[list[str]]:
     line = line.partition("works as pasted: ")[2] or line
     for part in line.split("&&"):
       part = part.strip()
-      if part.startswith("prompt-tuning ") and "[" not in part and "<" not in part:
+      if part.startswith("prompt-tuning ") and " [" not in part and "<" not in part:
         found.append(shlex.split(part)[1:])
   return found
 
@@ -76,7 +77,7 @@ def test_the_help_of_a_command_shows_a_line_that_works(run, command, tmp_path, m
       assert status == 0 and out and err == ""
       assert all(pathlib.Path(x).exists() for x in line if x.startswith("runs/"))
       continue
-    if line[0] not in RUNS:
+    if line[0] not in RUNS + SERVERS:
       assert line[0] in COMMANDS and line[1].startswith("runs/")  # the folder to write
       continue
     named = [x.partition("=")[2] for x in line if x.startswith("--gin_file=")]

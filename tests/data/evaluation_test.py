@@ -27,7 +27,7 @@ def always_zero(batch, task):
   return np.tile(np.array(row, np.int32), (len(batch["encoder_input_tokens"]), 1))
 
 
-def row_numbers(batch):
+def row_numbers(batch, task):
   """The score of "example <i>" is -i, read from its last token before EOS."""
   decode = vocabularies.EMBEDDED.load().decode
   rows = batch["encoder_input_tokens"]
