@@ -30,7 +30,7 @@ class Progress:
 
   def update(self, step: int, values: Mapping[str, float] | None = None) -> None:
     """Says that `step` steps are done; `values` are shown beside it."""
-    text = {name: f"{value:.4g}" for name, value in (values or {}).items()}
+    text = {name: _short(value) for name, value in (values or {}).items()}
     elapsed = time.monotonic() - self._began
     rate = (step - self._first) / elapsed if elapsed else 0.0
     if self._rows:
@@ -62,6 +62,11 @@ class Progress:
     """Ends the bar."""
     if self._bar is not None:
       self._bar.close()
+
+
+def _short(value: float) -> str:
+  """Four digits, or a large number as people write it."""
+  return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def _clock(seconds: float) -> str:

@@ -18,9 +18,15 @@ _EXAMPLES = {
   "eval": """prompt-tuning eval --gin_file=experiments/movie_reviews_eval.gin \\
     --gin.PROMPT_FILE="'runs/movies/prompt.safetensors'" \\
     --gin.EVAL_OUTPUT_DIR="'runs/movies/eval'\"""",
+  "ensemble": """prompt-tuning ensemble --gin_file=experiments/movie_reviews_ensemble.gin \\
+    --gin.PROMPT_FILES="['runs/seed_0', 'runs/seed_1', 'runs/seed_2']" \\
+    --gin.EVAL_OUTPUT_DIR="'runs/ensemble'\"""",
   "infer": """prompt-tuning infer --gin_file=experiments/movie_reviews_infer.gin \\
     --gin.PROMPT_FILE="'runs/movies/prompt.safetensors'" \\
-    --gin.INFER_OUTPUT_DIR="'runs/movies/infer'\"""",
+    --gin.INFER_OUTPUT_DIR="'runs/movies/infer'\"
+  prompt-tuning infer --gin_file=experiments/movie_reviews_predictor.gin \\
+    --prompt movies=runs/movies/prompt.safetensors --labels negative,positive \\
+    --template "{text}" --input reviews.jsonl --output answers.jsonl""",
   "tokens": """prompt-tuning corpus runs/corpus && prompt-tuning vocabulary runs/corpus
   prompt-tuning tokens --gin_file=models/t5_1_1_reviews.gin \\
     --gin_file=objectives/reviews_all.gin --gin_file=runs/tokens.gin \\
@@ -36,6 +42,11 @@ def parse(command: str, arguments: Sequence[str]) -> argparse.Namespace:
   Raises:
     InputError: A flag is unknown or incomplete.
   """
+  return parsed(parser(command), arguments)
+
+
+def parser(command: str) -> "Parser":
+  """The parser of a run's flags, to which a command may add its own."""
   parser = Parser(
     prog=f"prompt-tuning {command}",
     epilog=f"a line that works as pasted:\n  {_EXAMPLES[command]}",
@@ -86,6 +97,11 @@ def parse(command: str, arguments: Sequence[str]) -> argparse.Namespace:
     type=_boolean,
     help="show the config and the parameters, then stop",
   )
+  return parser
+
+
+def parsed(parser: "Parser", arguments: Sequence[str]) -> argparse.Namespace:
+  """What a parser of `parser` finds; see `parse`."""
   given = parser.parse_args([rewritten(argument) for argument in arguments])
   if given.multiprocess_gpu or int(given.process_count or 1) > 1:
     raise checks.InputError(

@@ -60,7 +60,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     name, given.gin_file, given.gin_bindings, _paths(given.gin_search_paths)
   )
   if given.dry_run:
-    print(_description(settings, text))
+    print(description(settings, text))
     return 0
   folders.use(given.tfds_data_dir, _paths(given.seqio_additional_cache_dirs))
   run = getattr(importlib.import_module(f"prompt_tuning.{module}"), function)
@@ -68,7 +68,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
   return 0
 
 
-def _description(settings: Any, text: str) -> str:
+def description(settings: Any, text: str) -> str:
   """The operative config and the parameter table; reads no checkpoint and no data."""
   if not hasattr(settings, "model"):
     return text

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from prompt_tuning import checks
-from prompt_tuning.data import row_problems, table_metrics, table_rows
+from prompt_tuning.data import cells, row_problems, table_metrics, table_rows
 from prompt_tuning.data.table import Table
 
 _BETWEEN_ANSWERS = "|||"
@@ -42,7 +42,7 @@ def read(table: Table) -> dict[str, list[Example]]:
     for number, row in table_rows.read(source, split, columns, problems):
       try:
         found[split].append(example(row))
-      except _Unusable as error:
+      except cells.Unusable as error:
         problems.add(place, number, str(error))
   problems.check()
   for split, source in table.sources().items():
@@ -54,20 +54,16 @@ def read(table: Table) -> dict[str, list[Example]]:
   return found
 
 
-class _Unusable(Exception):
-  """What is wrong with a row, as the end of a sentence."""
-
-
 def _reader(table: Table) -> Callable[[Mapping[str, Any]], Example]:
   """From the values of a row to an example."""
   template, words, kind = table.template(), table.by_value(), table_metrics.compared(table)
   fields = [name for name, is_column in template if is_column]
 
   def read(row: Mapping[str, Any]) -> Example:
-    cells = {name: _text(name, row[name]) for name in fields}
-    if not any(map(str.strip, cells.values())):
-      raise _Unusable(f"its input is empty: {', '.join(map(repr, fields))}")
-    inputs = "".join(cells[part] if is_column else part for part, is_column in template)
+    texts = {name: cells.text(name, row[name]) for name in fields}
+    if not any(map(str.strip, texts.values())):
+      raise cells.Unusable(f"its input is empty: {', '.join(map(repr, fields))}")
+    inputs = "".join(texts[part] if is_column else part for part, is_column in template)
     targets = _target(table.targets, row[table.targets], words, kind)
     if table.answers is None:
       return Example(inputs, targets, [targets] if kind == table_metrics.ANSWERS else [])
@@ -77,17 +73,17 @@ def _reader(table: Table) -> Callable[[Mapping[str, Any]], Example]:
 
 
 def _target(column: str, value: Any, words: Mapping[str, str] | None, kind: str) -> str:
-  text = _text(column, value)
+  text = cells.text(column, value)
   if words is not None and text in words:
     return words[text]
   if not text.strip():
-    raise _Unusable(f"its target {column!r} is empty")
+    raise cells.Unusable(f"its target {column!r} is empty")
   if words is not None:
-    raise _Unusable(
+    raise cells.Unusable(
       f"its target {column!r} is {text!r}, none of {', '.join(map(repr, words))}"
     )
   if kind == table_metrics.NUMBERS and not _is_number(text):
-    raise _Unusable(f"its target {column!r} is {text!r}, no number")
+    raise cells.Unusable(f"its target {column!r} is {text!r}, no number")
   return text
 
 
@@ -101,30 +97,14 @@ def _is_number(text: str) -> bool:
 def _answers(column: str, value: Any) -> list[str]:
   """The right answers in one cell."""
   if not isinstance(value, list | tuple):
-    text = _text(column, value)
+    text = cells.text(column, value)
     try:
       value = json.loads(text)
     except (ValueError, RecursionError):
       value = text
     if not isinstance(value, list):
       value = text.split(_BETWEEN_ANSWERS)
-  found = [_text(column, answer).strip() for answer in value]
+  found = [cells.text(column, answer).strip() for answer in value]
   if not found or not all(found):
-    raise _Unusable(f"an answer in {column!r} is empty, or there is none")
+    raise cells.Unusable(f"an answer in {column!r} is empty, or there is none")
   return found
-
-
-def _text(column: str, value: Any) -> str:
-  """A value as the text that a vocabulary can encode."""
-  if value is None or (isinstance(value, float) and math.isnan(value)):
-    raise _Unusable(f"{column!r} has no value")
-  if isinstance(value, list | tuple | Mapping):
-    raise _Unusable(f"{column!r} is a {type(value).__name__}, expected text or a number")
-  text = value.decode(errors="surrogateescape") if isinstance(value, bytes) else str(value)
-  if "\0" in text:
-    raise _Unusable(f"{column!r} holds a NUL byte")
-  try:
-    text.encode()
-  except UnicodeEncodeError as error:
-    raise _Unusable(f"{column!r} is not UTF-8 at character {error.start + 1}") from error
-  return text

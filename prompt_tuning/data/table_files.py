@@ -30,7 +30,7 @@ def _separated(delimiter: str) -> Reader:
   ) -> Rows:
     header: list[str] = []
     with _opened(path, newline="") as text:
-      for number, cells in _cells(text, delimiter):
+      for number, cells in separated_cells(text, delimiter):
         if isinstance(cells, str):
           problems.add(place, number, cells)
         elif not header:
@@ -46,7 +46,9 @@ def _separated(delimiter: str) -> Reader:
   return read
 
 
-def _cells(text: io.TextIOWrapper, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
+def separated_cells(
+  text: io.TextIOWrapper, delimiter: str
+) -> Iterator[tuple[int, list[str] | str]]:
   """(line, cells), or last of all (line, what is wrong) where quotes do not match."""
   reader = csv.reader(text, delimiter=delimiter, strict=True)
   while True:
@@ -74,7 +76,7 @@ def _json_lines(
     for number, line in enumerate(text, 1):
       try:
         if not line.isspace():
-          rows.append((number, _object(line)))
+          rows.append((number, json_object(line)))
       except (ValueError, RecursionError) as error:
         problems.add(place, number, str(error))
   if rows:
@@ -88,7 +90,8 @@ def _json_lines(
       yield number, {name: row[name] for name in columns}
 
 
-def _object(line: str) -> dict[str, Any]:
+def json_object(line: str) -> dict[str, Any]:
+  """The object in a line; `ValueError` says what it is instead."""
   try:
     row = json.loads(line, object_pairs_hook=_unique)
   except json.JSONDecodeError as error:
