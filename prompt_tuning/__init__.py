@@ -15,13 +15,16 @@ __version__ = "0.1.0"
 
 _HOMES = {
   "Answer": "prompt_tuning.queries",
+  "Beam": "prompt_tuning.decoding.beam",
   "Checkpoint": "prompt_tuning.checkpoints.checkpoint",
   "DecoderOnlyT5": "prompt_tuning.models.decoder_only",
+  "Greedy": "prompt_tuning.decoding.greedy",
   "InputError": "prompt_tuning.checks",
   "Predictor": "prompt_tuning.predictor",
   "PromptBank": "prompt_tuning.prompts.bank",
   "PromptedDecoder": "prompt_tuning.prompts.prompted_decoder",
   "PromptedT5": "prompt_tuning.prompts.prompted",
+  "Sampling": "prompt_tuning.decoding.sampling",
   "T5": "prompt_tuning.models.t5",
   "T5Config": "prompt_tuning.models.config",
   "Table": "prompt_tuning.data.table",

@@ -23,7 +23,7 @@ from prompt_tuning.partitioning import Partitioner
 from prompt_tuning.progress import Progress
 from prompt_tuning.prompts.start import Prompt, TaskPrompts
 
-MODES = ("predict", "score")
+MODES = ("predict", "predict_with_aux", "score")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,8 @@ class InferConfig:
   """One pass over a split.
 
   Attributes:
-    mode: "predict" writes answers, "score" the log-likelihood of the targets.
+    mode: "predict" writes answers, "predict_with_aux" their scores too (all of them, best
+      last, with `return_all_decodes`), "score" the log-likelihood of the targets.
     model: Shape of the frozen model.
     vocabulary: Its vocabulary.
     checkpoint: Its weights.
@@ -113,9 +114,15 @@ def _outputs(
   if config.mode == "score":
     scores = ready.answers.score(ready.params, batch, task)
     return [{"score": float(score)} for score in scores]
-  vocabulary = config.vocabulary.load()
-  tokens = np.asarray(ready.answers.predict(ready.params, batch, task))
-  return [{"prediction": vocabulary.decode([int(t) for t in row])} for row in tokens]
+  tokens, scores = ready.answers.all_answers(ready.params, batch, task)
+  decode = config.vocabulary.load().decode
+  texts = [[decode([int(t) for t in one]) for one in row] for row in tokens]
+  if config.mode == "predict":
+    return [{"prediction": row[-1]} for row in texts]
+  found = zip(texts, np.asarray(scores).tolist(), strict=True)
+  if config.prediction.return_all_decodes:
+    return [{"prediction": row, "aux": {"scores": values}} for row, values in found]
+  return [{"prediction": row[-1], "aux": {"scores": values[-1]}} for row, values in found]
 
 
 def _line(example: dict[str, Any], output: dict[str, Any]) -> str:

@@ -35,12 +35,14 @@ class Prediction:
     max_len: Most tokens of a decoded answer; None takes the targets' length.
     decoding: How answers are decoded.
     length_normalized: Whether candidates are compared by likelihood per token.
+    return_all_decodes: Whether inference with scores gives all answers, best last.
   """
 
   labels: Words | str | None = None
   max_len: int | None = None
   decoding: Algorithm = Greedy()
   length_normalized: bool = False
+  return_all_decodes: bool = False
 
   def words(self, task: str) -> Words | None:
     """What is chosen from for a task, or None to decode.
@@ -91,10 +93,13 @@ class Answers:
 
   Attributes:
     predict: (params, batch, task) -> tokens [batch, length].
+    all_answers: (params, batch, task) -> tokens [batch, n, length] and their scores
+      [batch, n], best last: all decodes, or all candidates.
     score: (params, batch, task) -> log-likelihood of the batch's targets [batch].
   """
 
   predict: Callable[[Params, Batch, str], np.ndarray]
+  all_answers: Callable[[Params, Batch, str], tuple[np.ndarray, np.ndarray]]
   score: Callable[[Params, Batch, str], np.ndarray]
 
 
@@ -123,11 +128,15 @@ def answers(
     model = split.merge(params, frozen)
     inputs, ids = batch["encoder_input_tokens"], batch.get("prompt_ids")
     words = jnp.broadcast_to(words, (inputs.shape[0], *words.shape))
-    return rank(
+    _, scores = rank(
       lambda candidates: model.score_candidates(inputs, candidates, ids),
       words,
       how.length_normalized,
-    )[0]
+    )
+    # Of equals the first candidate wins, so it comes last.
+    order = words.shape[1] - 1 - jnp.argsort(jnp.flip(scores, axis=1), axis=1)
+    tokens = jnp.take_along_axis(words, order[..., None], axis=1)
+    return tokens, jnp.take_along_axis(scores, order, axis=1)
 
   @jax.jit
   def decode(params, frozen, batch):
@@ -136,7 +145,7 @@ def answers(
     max_len = how.max_len or batch["decoder_target_tokens"].shape[1]
     # Drawn from the batch, so that its answers do not depend on what was asked before.
     key = jax.random.fold_in(jax.random.key(0), jnp.sum(inputs))
-    return model.generate(inputs, max_len, ids, how.decoding, key)[0]
+    return model.generate_all(inputs, max_len, ids, how.decoding, key)
 
   @jax.jit
   def likelihood(params, frozen, batch):
@@ -152,6 +161,9 @@ def answers(
     return partitioning.shard_batch(batch, mesh)
 
   def predict(params: Params, batch: Batch, task: str) -> np.ndarray:
+    return all_answers(params, batch, task)[0][:, -1]
+
+  def all_answers(params: Params, batch: Batch, task: str) -> tuple[np.ndarray, np.ndarray]:
     words, placed = how.words(task), of_task(batch, task)
     if words is None:
       return jax.device_get(decode(params, frozen, placed))
@@ -160,4 +172,4 @@ def answers(
   def score(params: Params, batch: Batch, task: str) -> np.ndarray:
     return jax.device_get(likelihood(params, frozen, of_task(batch, task)))
 
-  return Answers(predict, score)
+  return Answers(predict, all_answers, score)
