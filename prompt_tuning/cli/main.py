@@ -8,7 +8,9 @@ from collections.abc import Sequence
 COMMANDS = {
   "train": ("prompt_tuning.cli.runs", "train a prompt for a frozen model"),
   "eval": ("prompt_tuning.cli.runs", "evaluate a prompt with a task's metrics"),
-  "infer": ("prompt_tuning.cli.runs", "write predictions for a split as JSON lines"),
+  "ensemble": ("prompt_tuning.cli.runs", "evaluate several prompts of a task as one"),
+  "infer": ("prompt_tuning.cli.infer", "answer rows of one's own, or a task's split"),
+  "serve": ("prompt_tuning.cli.serve", "answer over HTTP with many prompts at once"),
   "tasks": ("prompt_tuning.cli.tasks", "list tasks, or look at one"),
   "tokens": ("prompt_tuning.cli.runs", "turn text into token arrays for pretraining"),
   "pretrain": ("prompt_tuning.cli.runs", "train a small T5 on one's own text"),
