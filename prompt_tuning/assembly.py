@@ -110,9 +110,7 @@ def with_prompt(
   return PromptedT5(base.model, PromptBank(bank))
 
 
-def with_prompts(
-  base: Base, paths: Sequence[str], vocabulary: Vocabulary
-) -> PromptedT5:
+def with_prompts(base: Base, paths: Sequence[str], vocabulary: Vocabulary) -> PromptedT5:
   """The model with a bank of trained prompts, of any lengths, in the order of `paths`.
 
   Raises:

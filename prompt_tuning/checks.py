@@ -55,5 +55,13 @@ def names(what: str, missing: Iterable[str], unexpected: Iterable[str], remedy: 
 
 def number(macro: str, value: object, least: float, remedy: str) -> None:
   """Raises `InputError` unless `value` is a number and at least `least`."""
-  if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
+  if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
     raise InputError(f"{macro} is {value!r}, expected a number from {least:g}; {remedy}")
+
+
+def whole(macro: str, value: object, least: int, remedy: str) -> None:
+  """Raises `InputError` unless `value` is a whole number and at least `least`."""
+  if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    raise InputError(
+      f"{macro} is {value!r}, expected a whole number from {least}; {remedy}"
+    )

@@ -69,7 +69,7 @@ class InferRows:
     """Raises `InputError` for settings that contradict each other."""
     self.predictor.check()
     self.queries.check()
-    checks.number("--window", self.window_rows, 1, "give a number of rows")
+    checks.whole("--window", self.window_rows, 1, "give a number of rows")
 
   def fitted(self) -> "InferRows":
     """The same with a bank that has room for the prompts given and no more.

@@ -97,9 +97,7 @@ class Members:
     words, placed = self._how.words(task), partitioning.shard_batch(batch, self._mesh)
     if words is None:
       return jax.device_get(self._decoded(self._arrays, placed))
-    return jax.device_get(
-      self._ranked(self._arrays, placed, self._tokens_of(tuple(words)))
-    )
+    return jax.device_get(self._ranked(self._arrays, placed, self._tokens_of(tuple(words))))
 
   def scores(self, batch: Batch, task: str) -> np.ndarray:
     """Log-likelihoods of the targets [batch, contestants]; of the mixture for a rule."""

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from prompt_tuning import partitioning
+from prompt_tuning import checks, partitioning
 from prompt_tuning.decoding.greedy import Greedy
 from prompt_tuning.decoding.step import Algorithm
 from prompt_tuning.models.t5 import T5
@@ -33,6 +33,9 @@ class Passes:
     max_output_len: Longest decoded answer.
     decoding: How answers are decoded.
     mesh: Devices that share the rows; None is one device.
+
+  Raises:
+    InputError: The rows do not divide over the devices.
   """
 
   def __init__(
@@ -45,6 +48,11 @@ class Passes:
     mesh: jax.sharding.Mesh | None = None,
   ):
     devices = 1 if mesh is None else mesh.devices.size
+    if batch_size % devices:
+      raise checks.InputError(
+        f"a batch of {batch_size} rows does not divide over {devices} devices, expected a "
+        "multiple; choose another batch_size or mesh"
+      )
     self.batch_size = batch_size
     self.row_counts = ladder(devices, batch_size, 4)
     self.input_lens = ladder(_LEAST_INPUT_LEN, max_input_len, 2)

@@ -7,6 +7,7 @@ predictor.predict(["a fine film", "is it? ..."], prompt=["sst2", "boolq"])
 
 import collections
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -43,7 +44,7 @@ class Predictor:
     max_input_len: Longest text in tokens, EOS included.
     max_output_len: Longest decoded answer in tokens, EOS included.
     batch_size: Most rows of one pass.
-    decoding: How answers are decoded; None is greedy.
+    decoding: How answers are decoded; None is greedy. What is drawn depends on the batch.
     mesh: Devices that share the rows of a pass; None is one device.
 
   Raises:
@@ -74,7 +75,9 @@ class Predictor:
     for name in labels or {}:
       if name not in given:
         raise checks.unknown("prompt in the labels", name, list(given))
-    longest = max((len(file.prompt) for file in given.values()), default=_USUAL_PROMPT_LEN)
+    longest = max(
+      (file.prompt.shape[-2] for file in given.values()), default=_USUAL_PROMPT_LEN
+    )
     self._bank = LiveBank(
       max(capacity, len(given)),
       max_prompt_len or longest,
@@ -85,6 +88,7 @@ class Predictor:
       self.base.model, batch_size, max_input_len, max_output_len, decoding, mesh
     )
     self._facts: dict[str, dict[str, Any]] = {}
+    self._changing = threading.Lock()
     for name, file in given.items():
       self._put(name, file, (labels or {}).get(name))
 
@@ -121,17 +125,20 @@ class Predictor:
   def _put(
     self, name: str, file: prompt_files.PromptFile, labels: Sequence[str] | None
   ) -> None:
-    words = file.metadata.get("labels") if labels is None else labels
-    words = None if words is None else tuple(words)
-    if words is not None:
-      self._tokenizer.labels(words)
     prompt = prompt_files.single(file)
-    self._bank.add(name, prompt)
-    self._facts[name] = {
-      "length": prompt.shape[0],
-      "labels": words,
-      "metadata": file.metadata,
-    }
+    if not np.isfinite(prompt).all():
+      raise checks.InputError(
+        f"the prompt {name!r} holds numbers that are not finite, expected finite ones; "
+        "export it again"
+      )
+    words = file.metadata.get("labels") if labels is None else labels
+    if words is not None:
+      words = tuple(queries.several(words, f"labels of {name!r}"))
+      self._tokenizer.labels(words)
+    facts = {"length": prompt.shape[0], "labels": words, "metadata": file.metadata}
+    with self._changing:
+      self._bank.add(name, prompt)
+      self._facts[name] = facts
 
   def remove(self, name: str) -> None:
     """Takes a prompt out of the bank.
@@ -139,8 +146,9 @@ class Predictor:
     Raises:
       InputError: There is no such prompt.
     """
-    self._bank.remove(name)
-    self._facts.pop(name, None)
+    with self._changing:
+      self._bank.remove(name)
+      self._facts.pop(name, None)
 
   def prompts(self) -> dict[str, dict[str, Any]]:
     """{name: {"length": tokens, "labels": words or None, "metadata": {...}}}, in order."""
@@ -166,8 +174,7 @@ class Predictor:
       InputError: A text or a prompt cannot be used; the message says which.
     """
     names = queries.per_text(prompt, texts, "prompt")
-    words = [self.labels(name) for name in names]
-    return self._answered(texts, names, words, False)
+    return self._answered(texts, names, None, False)
 
   def rank(
     self,
@@ -177,6 +184,7 @@ class Predictor:
     length_normalized: bool = False,
   ) -> list[Answer]:
     """The best of `labels`, the same for all texts or a list for each."""
+    queries.several(labels, "labels")
     alike = all(isinstance(label, str) for label in labels)
     each: Sequence[Any] = [labels] * len(texts) if alike else labels
     queries.check_count(each, texts, "list of labels")
@@ -200,22 +208,22 @@ class Predictor:
     self,
     texts: Sequence[str],
     names: Sequence[str | None],
-    candidates: Sequence[tuple[str, ...] | None],
+    candidates: Sequence[tuple[str, ...]] | None,  # None: the labels of each prompt
     length_normalized: bool,
   ) -> list[Answer]:
-    asked = [
-      Query(text=text, prompt=name, candidates=words, length_normalized=length_normalized)
-      for text, name, words in zip(texts, names, candidates, strict=True)
-    ]
     prepared, problems = [], []
-    for number, query in enumerate(asked):
+    for number, (text, name) in enumerate(zip(texts, names, strict=True)):
       try:
+        words = self.labels(name) if candidates is None else candidates[number]
+        query = Query(
+          text=text, prompt=name, candidates=words, length_normalized=length_normalized
+        )
         prepared.append(self.prepare(query))
       except checks.InputError as error:
         problems.append(f"  text {number}: {error}")
     if problems:
       raise checks.InputError(
-        f"{len(problems)} of {len(asked)} texts cannot be answered, expected all to be "
+        f"{len(problems)} of {len(texts)} texts cannot be answered, expected all to be "
         "usable; correct them\n" + "\n".join(problems)
       )
     found = self.answer(prepared)
@@ -274,7 +282,7 @@ class Predictor:
 
   def warm_up(self) -> None:
     """Compiles all shapes that `predict` needs, so that no query waits for it."""
-    words = {facts["labels"] for facts in self._facts.copy().values()} or {None}
+    words = {None, *(facts["labels"] for facts in self._facts.copy().values())}
     shapes = {
       None if each is None else candidates_shape([self._tokenizer.labels(each)])
       for each in words

@@ -55,7 +55,7 @@ class PredictorConfig:
       "max_output_len",
       "batch_size",
     ):
-      checks.number(name, getattr(self, name), 1, "set a whole number")
+      checks.whole(name, getattr(self, name), 1, "set it so")
 
   def load(self) -> Predictor:
     """Loads the model and its prompts.

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,6 +97,9 @@ class Tokenizer:
     Raises:
       InputError: As `prepare`, or the vocabulary cannot encode a word.
     """
+    for word in words:
+      if not isinstance(word, str):
+        raise checks.InputError(f"the label {word!r:.40} is no text; choose words")
     candidates(words, self._vocabulary)
     return self._targets(words)
 
@@ -108,6 +111,8 @@ class Tokenizer:
 
   def _encoded(self, text: str, what: str, most: int) -> np.ndarray:
     """A text as tokens with EOS."""
+    if not isinstance(text, str):
+      raise checks.InputError(f"{what} is {text!r:.40}, expected a string; quote it")
     if not text.strip():
       raise checks.InputError(f"{what} is empty, expected some words; write them")
     tokens = [*self._pieces.encode(text), _EOS]
@@ -152,6 +157,7 @@ def per_text(prompt: Names, texts: Sequence[str], what: str) -> list[str | None]
   Raises:
     InputError: There are more or fewer prompts than texts.
   """
+  several(texts, "texts")
   if prompt is None or isinstance(prompt, str):
     return [prompt] * len(texts)
   check_count(prompt, texts, what)
@@ -160,8 +166,18 @@ def per_text(prompt: Names, texts: Sequence[str], what: str) -> list[str | None]
 
 def check_count(given: Sequence[Any], texts: Sequence[str], what: str) -> None:
   """Raises `InputError` unless there is one of `given` for each text."""
+  several(texts, "texts")
+  several(given, f"{what}s")
   if len(given) != len(texts):
     raise checks.InputError(
       f"there are {len(given)} and {len(texts)} texts, expected one {what} for each "
       "text; give as many"
     )
+
+
+def several(given: Any, what: str) -> Any:
+  """Returns `given`, or raises `InputError` where it is one string, or no list at all."""
+  if isinstance(given, str) or not isinstance(given, Iterable):
+    shown = repr(given)[:40]
+    raise checks.InputError(f"the {what} are {shown}, expected a list; write [{shown}]")
+  return given

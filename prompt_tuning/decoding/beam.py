@@ -39,7 +39,7 @@ class Beam:
   """Keeps the most probable sequences at every length.
 
   Rows of which no sequence ended in time get their live ones, with plain log-likelihoods
-  as scores; rows with too few finished ones are filled with zeros of score -1e7.
+  as scores; rows with too few finished ones are filled up with sequences of score -1e7.
 
   Attributes:
     num_decodes: Beams, and answers per input.
@@ -53,7 +53,7 @@ class Beam:
   alpha: float = 0.6
 
   def __post_init__(self):
-    checks.number("num_decodes", self.num_decodes, 1, "give the number of beams")
+    checks.whole("num_decodes", self.num_decodes, 1, "give the number of beams")
     checks.number("alpha", self.alpha, 0, "give the strength of the brevity penalty")
 
   def __call__(

@@ -47,8 +47,8 @@ class Sampling:
         f"topk={self.topk} and topp={self.topp} are both given, expected one of them to "
         "be 0; for a nucleus set topk=0"
       )
-    checks.number("num_decodes", self.num_decodes, 1, "give the answers per input")
-    checks.number("topk", self.topk, 0, "give a number of tokens, or 0 for all")
+    checks.whole("num_decodes", self.num_decodes, 1, "give the answers per input")
+    checks.whole("topk", self.topk, 0, "give a number of tokens, or 0 for all")
     checks.number("topp", self.topp, 0, "give a probability, or 0 for all tokens")
 
   def __call__(

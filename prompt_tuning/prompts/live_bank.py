@@ -42,7 +42,7 @@ class LiveBank:
 
   def names(self) -> list[str]:
     """Names of the prompts, in the order in which they came."""
-    return [name for name in self._places if name is not None]
+    return [name for name in list(self._places) if name is not None]
 
   def add(self, name: str, prompt: np.ndarray) -> None:
     """Puts a prompt [prompt_len, d_model] where there is room, or in place of its namesake.
@@ -50,6 +50,8 @@ class LiveBank:
     Raises:
       InputError: The bank is full, or the prompt does not fit into a place.
     """
+    if not isinstance(name, str) or not name:
+      raise checks.InputError(f"a prompt is named {name!r}, expected some text; name it")
     checks.shape(
       f"the prompt {name!r}",
       prompt.shape,
@@ -88,8 +90,8 @@ class LiveBank:
       InputError: There is no such prompt.
     """
     with self._lock:
-      if name is None or name not in self._places:
-        raise checks.unknown("prompt", name, self.names())
+      if name not in self._places or name is None:
+        raise checks.unknown("prompt", str(name), self.names())
       del self._places[name]
 
   def select(

@@ -42,7 +42,7 @@ class Limits:
   def check(self) -> None:
     """Raises `InputError` for limits that contradict each other."""
     for name in ("queue", "timeout_ms", "body_bytes", "texts", "characters", "labels"):
-      checks.number(_flag(name), getattr(self, name), 1, "give a whole number")
+      checks.whole(_flag(name), getattr(self, name), 1, "give as many")
     for name in ("wait_ms", "grace_s"):
       value = getattr(self, name)
       is_finite = math.isfinite(value)

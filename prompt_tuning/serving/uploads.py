@@ -6,10 +6,8 @@ import stat
 import tempfile
 from collections.abc import Sequence
 
-import numpy as np
-
-from prompt_tuning import checks, files
-from prompt_tuning.checkpoints import prompt_files, safetensors_files
+from prompt_tuning import checks
+from prompt_tuning.checkpoints import safetensors_files
 from prompt_tuning.predictor import Predictor
 
 _SHOWN = 200  # characters of a path
@@ -30,26 +28,10 @@ def add(
     path = pathlib.Path(folder, "prompt.safetensors")
     path.write_bytes(content)
     try:
-      _check(prompt_files.read(files.path(path)), name)
       predictor.add(name, str(path), labels)
     except checks.InputError as error:
       text = str(error).replace(str(path), repr(name)).replace(folder, "it")
       raise checks.InputError(text) from None
-
-
-def _check(file: prompt_files.PromptFile, name: str) -> None:
-  """Raises `InputError` for numbers or labels that only a damaged file has."""
-  if not np.isfinite(file.prompt).all():
-    raise checks.InputError(
-      f"the prompt {name!r} holds numbers that are not finite, expected finite ones; "
-      "export it again"
-    )
-  labels = file.metadata.get("labels")
-  is_list = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
-  if labels is not None and not is_list:
-    raise checks.InputError(
-      f"the prompt {name!r} has labels that are no list of texts; export it again"
-    )
 
 
 def read(folder: pathlib.Path | None, name: str, most: int) -> bytes:

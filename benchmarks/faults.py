@@ -1,0 +1,181 @@
+r"""Ten thousand malformed requests to `prompt-tuning serve`, while others ask it properly.
+
+  pip install -e '.[demo,dev,serve]'
+  prompt-tuning train --gin_file=experiments/movie_reviews.gin \
+    --gin.MODEL_DIR="'runs/movies'"
+  python benchmarks/faults.py --prompt runs/movies --out docs/faults.json
+
+Half are proper requests with bytes changed, cut, doubled or of another kind, some of them
+from clients that leave before the answer; the other half are drawn by schemathesis from the
+service's OpenAPI document. Meanwhile a witness asks eight prompts in turn, and every answer
+must be the one that it got before. The service may refuse, with a 4xx; it may not fail, say
+anything wrong to the witness, or die.
+"""
+
+import argparse
+import collections
+import json
+import pathlib
+import random
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+
+import numpy as np
+import requests
+import service
+
+import prompt_tuning as pt
+
+TEXTS = ["a fine film", "dull and far too long", "what a joy this is"]
+BODIES = {
+  "/v1/predict": {"texts": TEXTS[:2], "prompt": ["task_1", "task_2"], "timeout_ms": 9000},
+  "/v1/rank": {"texts": TEXTS[:1], "prompt": "task_3", "labels": ["good", "bad"]},
+  "/v1/score": {"texts": TEXTS[:1], "prompt": None, "targets": ["positive"]},
+  "/v1/prompts/added": {"path": "task_1.safetensors"},
+}
+STRANGE = [
+  *(b"\x00", b"\xff\xfe", b"NaN", b"1e999", b"-1", b"null", b"true", b'"', b"[" * 5000),
+  *(b"\\ud800", b"{" * 999, b"9" * 5000, b"\r\n\r\n", b"../../etc/passwd", b"%00", b"{}"),
+  *("ü\u202e\U0001f600".encode(), b"x" * 30_000, b"chunked", b": ", b"a b " * 3000),
+]
+CHECKS = """
+[checks]
+positive_data_acceptance.enabled = false
+not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", 504]
+"""
+
+
+def proper(rng: random.Random) -> bytes:
+  """A request as a client would send it."""
+  path, body = rng.choice(list(BODIES.items()))
+  method = "PUT" if "prompts" in path else "POST"
+  content = json.dumps(body).encode()
+  head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+  head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+  return head.encode() + content
+
+
+def changed(request: bytes, rng: random.Random) -> bytes:
+  """The request with one to three faults."""
+  for _ in range(rng.randint(1, 3)):
+    at = rng.randrange(len(request) + 1)
+    end = min(len(request), at + rng.choice([0, 1, 2, 8, 64]))
+    kind = rng.randrange(4)
+    if kind == 0:
+      request = request[:at] + rng.choice(STRANGE) + request[end:]
+    elif kind == 1:
+      request = request[:at] + rng.randbytes(rng.randint(1, 9)) + request[end:]
+    elif kind == 2:
+      request = request[:at] + request[at:end] * 3 + request[end:]
+    else:
+      request = request[:at] + request[end:]
+  return request
+
+
+def status_of(port: int, request: bytes, leaves: bool) -> str:
+  """The status that a request gets; "left" or "closed" where there is none."""
+  with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+    try:
+      connection.sendall(request)
+      if leaves:
+        return "left"
+      # Nothing more comes, so that the service need not wait for a longer body.
+      connection.shutdown(socket.SHUT_WR)
+      found = connection.recv(64)
+    except (ConnectionError, TimeoutError) as error:
+      return type(error).__name__
+  match = re.match(rb"HTTP/1\.1 (\d+)", found)
+  return match[1].decode() if match else "closed"
+
+
+class Witness:
+  """Asks properly all the time and compares with the first answers."""
+
+  def __init__(self, port: int):
+    self._url = f"http://127.0.0.1:{port}/v1/predict"
+    self._right = [self._ask(i) for i in range(service.TASKS)]
+    self.asked, self.wrong, self._stop = 0, 0, threading.Event()
+    self._thread = threading.Thread(target=self._work)
+    self._thread.start()
+
+  def _ask(self, number: int) -> list[list[float]]:
+    body = {"texts": TEXTS, "prompt": f"task_{number}"}
+    found = requests.post(self._url, json=body, timeout=60)
+    found.raise_for_status()
+    return [answer["scores"] for answer in found.json()["answers"]]
+
+  def _work(self) -> None:
+    while not self._stop.is_set():
+      number = self.asked % service.TASKS
+      found = self._ask(number)
+      self.wrong += not np.allclose(found, self._right[number], rtol=1e-4, atol=1e-4)
+      self.asked += 1
+
+  def stop(self) -> None:
+    """Ends; raises what went wrong."""
+    self._stop.set()
+    self._thread.join()
+
+
+def drawn(port: int, examples: int) -> dict:
+  """What schemathesis finds in requests that it draws from the OpenAPI document."""
+  with tempfile.TemporaryDirectory() as folder:
+    pathlib.Path(folder, "schemathesis.toml").write_text(CHECKS)
+    found = subprocess.run(
+      [
+        str(pathlib.Path(sys.executable).with_name("schemathesis")),
+        "--config-file=schemathesis.toml",
+        "run",
+        f"http://127.0.0.1:{port}/openapi.json",
+        f"--max-examples={examples}",
+        "--seed=1",
+        "--no-color",
+        "--suppress-health-check=all",
+        "--continue-on-failure",
+      ],
+      cwd=folder,
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+  print(found.stdout[-3000:], file=sys.stderr)
+  count = re.search(r"([\d,]+) generated", found.stdout)
+  return {
+    "requests": int(count[1].replace(",", "")) if count else 0,
+    "exit status": found.returncode,
+  }
+
+
+def main() -> None:
+  """Sends, compares and writes."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--prompt", required=True)
+  parser.add_argument("--out", type=pathlib.Path, required=True)
+  parser.add_argument("--changed", type=int, default=5000)
+  parser.add_argument("--examples", type=int, default=400, help="for each operation")
+  given = parser.parse_args()
+  rng, statuses = random.Random(0), collections.Counter[str]()
+  with service.service(np.asarray(pt.load_prompt(given.prompt))) as port:
+    witness = Witness(port)
+    for number in range(given.changed):
+      request = changed(proper(rng), rng)
+      statuses[status_of(port, request, number % 10 == 0)] += 1
+    generated = drawn(port, given.examples)
+    witness.stop()
+    alive = requests.get(f"http://127.0.0.1:{port}/readyz", timeout=60).status_code
+  results = {
+    "changed": {"requests": given.changed, "statuses": dict(sorted(statuses.items()))},
+    "drawn": generated,
+    "witness": {"requests": witness.asked, "wrong answers": witness.wrong},
+    "ready afterwards": alive,
+  }
+  given.out.write_text(json.dumps(results, indent=2) + "\n")
+  print(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+  main()
