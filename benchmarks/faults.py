@@ -14,6 +14,7 @@ anything wrong to the witness, or die.
 
 import argparse
 import collections
+import concurrent.futures
 import json
 import pathlib
 import random
@@ -98,27 +99,34 @@ class Witness:
   def __init__(self, port: int):
     self._url = f"http://127.0.0.1:{port}/v1/predict"
     self._right = [self._ask(i) for i in range(service.TASKS)]
-    self.asked, self.wrong, self._stop = 0, 0, threading.Event()
-    self._thread = threading.Thread(target=self._work)
-    self._thread.start()
+    self.asked = self.wrong = self.removed = 0
+    self._stop = threading.Event()
+    self._work_done = concurrent.futures.ThreadPoolExecutor(1).submit(self._work)
 
-  def _ask(self, number: int) -> list[list[float]]:
+  def _ask(self, number: int) -> list[list[float]] | None:
+    """Scores of the texts; None where the drawn requests have removed the prompt."""
     body = {"texts": TEXTS, "prompt": f"task_{number}"}
     found = requests.post(self._url, json=body, timeout=60)
+    if found.status_code == 422 and "unknown prompt" in found.text:
+      return None
     found.raise_for_status()
-    return [answer["scores"] for answer in found.json()["answers"]]
+    answers = found.json()["answers"]
+    return [[each["score"] for each in answer["scores"]] for answer in answers]
 
   def _work(self) -> None:
     while not self._stop.is_set():
       number = self.asked % service.TASKS
       found = self._ask(number)
-      self.wrong += not np.allclose(found, self._right[number], rtol=1e-4, atol=1e-4)
       self.asked += 1
+      if found is None:
+        self.removed += 1
+      else:
+        self.wrong += not np.allclose(found, self._right[number], rtol=1e-4, atol=1e-4)
 
   def stop(self) -> None:
     """Ends; raises what went wrong."""
     self._stop.set()
-    self._thread.join()
+    self._work_done.result()
 
 
 def drawn(port: int, examples: int) -> dict:
@@ -170,7 +178,11 @@ def main() -> None:
   results = {
     "changed": {"requests": given.changed, "statuses": dict(sorted(statuses.items()))},
     "drawn": generated,
-    "witness": {"requests": witness.asked, "wrong answers": witness.wrong},
+    "witness": {
+      "requests": witness.asked,
+      "wrong answers": witness.wrong,
+      "asked of a prompt that was removed": witness.removed,
+    },
     "ready afterwards": alive,
   }
   given.out.write_text(json.dumps(results, indent=2) + "\n")

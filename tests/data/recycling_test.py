@@ -181,7 +181,7 @@ def test_only_one_of_qqp_s_is_normed_by_length(words):
   assert found == {"rc": 0.0, "rc_normed": 100.0}
 
 
-def wonder(batch):
+def wonder(batch, task):
   """Log-likelihoods of a reader who takes "wonderful" to be positive, nothing else."""
   vocabulary = vocabularies.EMBEDDED.load()
   scores = []
