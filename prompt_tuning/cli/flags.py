@@ -51,6 +51,30 @@ def parser(command: str) -> "Parser":
     prog=f"prompt-tuning {command}",
     epilog=f"a line that works as pasted:\n  {_EXAMPLES[command]}",
   )
+  add_gin(parser)
+  add = parser.add_argument
+  add("--tfds_data_dir", metavar="DIR", help="where TFDS datasets lie")
+  add(
+    "--seqio_additional_cache_dirs",
+    default="",
+    metavar="DIR,DIR",
+    help="where seqio's offline caches lie",
+  )
+  add(
+    "--multiprocess_gpu",
+    nargs="?",
+    const=True,
+    default=False,
+    type=_boolean,
+    help="accepted for T5X's sake; runs of several processes are not available yet",
+  )
+  for name in _DISTRIBUTED:
+    add(f"--{name}", help=argparse.SUPPRESS)
+  return parser
+
+
+def add_gin(parser: "Parser") -> None:
+  """Adds the flags of a config, and the one that shows it."""
   add = parser.add_argument
   add(
     "--gin_file",
@@ -72,23 +96,6 @@ def parser(command: str) -> "Parser":
     metavar="DIR,DIR",
     help="folders in which gin files are looked up",
   )
-  add("--tfds_data_dir", metavar="DIR", help="where TFDS datasets lie")
-  add(
-    "--seqio_additional_cache_dirs",
-    default="",
-    metavar="DIR,DIR",
-    help="where seqio's offline caches lie",
-  )
-  add(
-    "--multiprocess_gpu",
-    nargs="?",
-    const=True,
-    default=False,
-    type=_boolean,
-    help="accepted for T5X's sake; runs of several processes are not available yet",
-  )
-  for name in _DISTRIBUTED:
-    add(f"--{name}", help=argparse.SUPPRESS)
   add(
     "--dry_run",
     nargs="?",
@@ -97,7 +104,6 @@ def parser(command: str) -> "Parser":
     type=_boolean,
     help="show the config and the parameters, then stop",
   )
-  return parser
 
 
 def parsed(parser: "Parser", arguments: Sequence[str]) -> argparse.Namespace:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from prompt_tuning import checks
-from prompt_tuning.cli import flags, runs
+from prompt_tuning.cli import flags, prompt_flags, runs
 
 _RUN = "predictor.predictor"
 
@@ -112,7 +112,7 @@ def _run(given: argparse.Namespace) -> tuple[Any, str]:
       "--gin_file=experiments/movie_reviews_predictor.gin; `prompt-tuning infer --help` "
       "shows a line that works"
     )
-  prompts = _prompts(given.prompt)
+  prompts = prompt_flags.prompts(given.prompt)
   format = rows.format_of(given.input, given.format)
   paths = [path for path in given.gin_search_paths.split(",") if path]
   settings, text = config.load(_RUN, given.gin_file, given.gin_bindings, paths)
@@ -128,20 +128,6 @@ def _run(given: argparse.Namespace) -> tuple[Any, str]:
   return run, text
 
 
-def _prompts(given: Sequence[str]) -> dict[str, str]:
-  """{name: path} of the --prompt flags."""
-  found: dict[str, str] = {}
-  for text in given:
-    name, _, path = (part.strip() for part in text.partition("="))
-    if not name or not path or name in found:
-      raise checks.InputError(
-        f"--prompt is {text!r}, expected NAME=PATH and every name once; e.g. --prompt "
-        "movies=runs/movies/prompt.safetensors"
-      )
-    found[name] = path
-  return found
-
-
 def _queries(given: argparse.Namespace, prompts: Sequence[str]) -> Any:
   """What the flags ask about every row."""
   from prompt_tuning.data import rows
@@ -155,7 +141,7 @@ def _queries(given: argparse.Namespace, prompts: Sequence[str]) -> Any:
   template = given.template
   if template is None:
     template = "{" + (given.text_column or rows.TEXT_COLUMN) + "}"
-  labels = _labels(given.labels)
+  labels = prompt_flags.labels(given.labels)
   return RowQueries(
     mode=given.mode or "predict",
     template=rows.Template(template),
@@ -168,23 +154,6 @@ def _queries(given: argparse.Namespace, prompts: Sequence[str]) -> Any:
     length_normalized=given.length_normalized,
     keep=_names(given.keep),
   )
-
-
-def _labels(given: Sequence[str]) -> dict[str, tuple[str, ...]]:
-  """{prompt, or "" for all: labels} of the --labels flags."""
-  from prompt_tuning import row_queries
-
-  found: dict[str, tuple[str, ...]] = {}
-  for text in given:
-    name, equals, rest = text.partition("=")
-    if not equals or text.lstrip().startswith("["):
-      name, rest = "", text
-    if name in found:
-      raise checks.InputError(
-        f"--labels {text!r} is the second for {name or 'all rows'}, expected one; join them"
-      )
-    found[name] = row_queries.words(rest, ",")
-  return found
 
 
 def _names(given: Sequence[str]) -> tuple[str, ...]:

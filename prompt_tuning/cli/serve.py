@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from prompt_tuning import checks, config, files
-from prompt_tuning.cli import flags, runs
+from prompt_tuning.cli import flags, prompt_flags, runs
 
 _EXAMPLE = """prompt-tuning serve --gin_file=experiments/movie_reviews_predictor.gin \\
     --prompt movies=runs/movies/prompt.safetensors"""
@@ -65,15 +65,7 @@ def _parsed(command: str, arguments: Sequence[str]) -> argparse.Namespace:
     epilog=f"a line that works as pasted:\n  {_EXAMPLE}",
   )
   add = parser.add_argument
-  add("--gin_file", action="append", default=[], metavar="FILE", help="gin file")
-  add(
-    "--gin_bindings",
-    action="append",
-    default=[],
-    metavar="'NAME = VALUE'",
-    help="gin binding; repeatable. --gin.NAME=VALUE is short for it",
-  )
-  add("--gin_search_paths", default="", metavar="DIR,DIR", help="folders of gin files")
+  flags.add_gin(parser)
   add(
     "--prompt",
     action="append",
@@ -99,9 +91,6 @@ def _parsed(command: str, arguments: Sequence[str]) -> argparse.Namespace:
   add("--prompt-dir", metavar="DIR", help="folder from which clients may add prompts")
   for flag, field, kind, text in _LIMITS:
     add(flag, dest=f"most_{field}", type=kind, metavar="N", help=text)
-  add(
-    "--dry_run", action="store_true", help="show the config and the parameters, then stop"
-  )
   return parser.parse_args([flags.rewritten(argument) for argument in arguments])
 
 
@@ -130,9 +119,13 @@ def _settings(given: argparse.Namespace) -> tuple[Any, str]:
   settings, text = config.load(
     "predictor.predictor", given.gin_file, given.gin_bindings, paths
   )
-  prompts = dict(_pair("--prompt", one) for one in given.prompt)
-  words = dict(_pair("--labels", one) for one in given.labels)
-  labels = {name: value.split(",") for name, value in words.items()}
+  prompts = prompt_flags.prompts(given.prompt)
+  labels = prompt_flags.labels(given.labels)
+  if "" in labels:
+    raise checks.InputError(
+      f"--labels {','.join(labels[''])} name no prompt, expected NAME=A,B; e.g. --labels "
+      "movies=negative,positive"
+    )
   settings = dataclasses.replace(
     settings,
     prompts={**settings.prompts, **prompts},
@@ -142,14 +135,6 @@ def _settings(given: argparse.Namespace) -> tuple[Any, str]:
   for name in settings.labels:
     checks.choice("prompt in --labels", name, list(settings.prompts))
   return settings, text
-
-
-def _pair(flag: str, text: str) -> tuple[str, str]:
-  name, _, value = text.partition("=")
-  if not name or not value or not text.isprintable():
-    example = "movies=negative,positive" if flag == "--labels" else "movies=runs/movies"
-    raise checks.InputError(f"{flag} is {text!r}, expected NAME=VALUE; e.g. {example}")
-  return name, value
 
 
 def _check_prompt(name: str, path: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 
-from prompt_tuning import checks, trees
+from prompt_tuning import checks
 from prompt_tuning.models import parameters
 from prompt_tuning.models.attention import Attention, RelativeBias
 from prompt_tuning.models.config import T5Config
@@ -131,7 +131,7 @@ class DecoderOnlyT5(nnx.Module):
         "decoder-only model; set it to 0, or use T5"
       )
     if not isinstance(params, Parameters):
-      _check(config, params)
+      parameters.check_names(DecoderOnlyT5.abstract(config), params)
       params = Parameters(parameters.taken_from(params))
     self.config = config
     self.decoder = DecoderOnlyStack(config, params.at("decoder"))
@@ -277,13 +277,3 @@ class DecoderOnlyT5(nnx.Module):
 def _for_rows(visible: Array, rows: int) -> Array:
   """[groups, length] -> [rows, length]: each group for its consecutive rows."""
   return jnp.repeat(visible, rows // visible.shape[0], axis=0)
-
-
-def _check(config: T5Config, params: FlatParams) -> None:
-  expected = trees.flat_variables(DecoderOnlyT5.abstract(config))
-  checks.names(
-    "the checkpoint",
-    expected.keys() - params.keys(),
-    params.keys() - expected.keys(),
-    parameters.REMEDY,
-  )

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prompt_tuning import checks
+from prompt_tuning import checks, trees
 from prompt_tuning.types import Array, FlatParams, Frozen, Initializer, Shape
 
 REMEDY = "choose the model config that the checkpoint was made with"
@@ -77,3 +77,14 @@ def taken_from(params: FlatParams, otherwise: Source | None = None) -> Source:
     return array
 
   return take
+
+
+def check_names(model: nnx.Module, params: FlatParams) -> None:
+  """Raises `InputError` unless `params` has the names of an abstract model, no others."""
+  expected = trees.flat_variables(model)
+  checks.names(
+    "the checkpoint",
+    expected.keys() - params.keys(),
+    params.keys() - expected.keys(),
+    REMEDY,
+  )

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prompt_tuning import checks, trees
 from prompt_tuning.models import parameters
 from prompt_tuning.models.attention import Attention, RelativeBias
 from prompt_tuning.models.cache import Cache, LayerCache
@@ -199,7 +198,7 @@ class T5(nnx.Module):
 
   def __init__(self, config: T5Config, params: FlatParams | Parameters):
     if not isinstance(params, Parameters):
-      _check(config, params)
+      parameters.check_names(T5.abstract(config), params)
       params = Parameters(parameters.taken_from(params))
     self.config = config
     self.token_embedder = Embedding(config, params.at("token_embedder"))
@@ -317,13 +316,3 @@ class T5(nnx.Module):
     if self.config.tied_logits:
       return self.token_embedder.attend(x)
     return self.decoder.logits_dense(x.astype(jnp.float32))
-
-
-def _check(config: T5Config, params: FlatParams) -> None:
-  expected = trees.flat_variables(T5.abstract(config))
-  checks.names(
-    "the checkpoint",
-    expected.keys() - params.keys(),
-    params.keys() - expected.keys(),
-    parameters.REMEDY,
-  )

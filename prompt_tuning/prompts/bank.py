@@ -78,6 +78,16 @@ class PromptBank(nnx.Module):
     """Virtual tokens per prompt."""
     return self.prompts.get_value().shape[1]
 
+  def check_width(self, d_model: int) -> None:
+    """Raises `InputError` unless the prompts are as wide as a model."""
+    shape = self.prompts.get_value().shape
+    checks.shape(
+      "the bank of prompts",
+      shape,
+      (*shape[:2], d_model),
+      "choose the model size that the prompts were trained for",
+    )
+
   def rows(self, prompt_ids: Array | None, batch: int) -> Array:
     """The prompt of each example: [batch, prompt_len, d_model] float32.
 

@@ -37,13 +37,7 @@ class PromptedT5(nnx.Module):
     combine: combining.Combine = combining.prefix,
   ):
     if bank is not None:
-      shape = bank.prompts.get_value().shape
-      checks.shape(
-        "the bank of prompts",
-        shape,
-        (*shape[:2], model.config.d_model),
-        "choose the model size that the prompts were trained for",
-      )
+      bank.check_width(model.config.d_model)
       if bank.lengths is not None and combine is not combining.prefix:
         raise checks.InputError(
           "the bank holds prompts of different lengths, expected combine=prefix: unused "

@@ -13,7 +13,6 @@ without it everything is causal. Decoding goes on behind the last input token.
 import jax.numpy as jnp
 from flax import nnx
 
-from prompt_tuning import checks
 from prompt_tuning.decoding.greedy import Greedy
 from prompt_tuning.decoding.step import Algorithm
 from prompt_tuning.models.context import Context, DecoderOnlyCache
@@ -42,13 +41,7 @@ class PromptedDecoder(nnx.Module):
 
   def __init__(self, model: DecoderOnlyT5, bank: PromptBank | None = None):
     if bank is not None:
-      shape = bank.prompts.get_value().shape
-      checks.shape(
-        "the bank of prompts",
-        shape,
-        (*shape[:2], model.config.d_model),
-        "choose the model size that the prompts were trained for",
-      )
+      bank.check_width(model.config.d_model)
     self.model = model
     self.bank = bank
 

@@ -163,11 +163,11 @@ def failed(run, *arguments: str) -> str:
 @pytest.mark.parametrize(
   ("flags", "message"),
   [
-    (["--prompt=movies"], "expected NAME=VALUE"),
-    (["--prompt==x"], "expected NAME=VALUE"),
+    (["--prompt=movies"], "expected NAME=PATH"),
+    (["--prompt==x"], "expected NAME=PATH"),
     (["--prompt=a/b=x"], "cannot stand in an address"),
     (["--prompt=a=/none/at/all"], "where nothing is"),
-    (["--labels=movies"], "expected NAME=VALUE"),
+    (["--labels=movies"], "name no prompt"),
     (["--labels=other=a,b"], "unknown prompt in --labels 'other'"),
     (["--host=0.0.0.0"], "--token-file"),
     (["--token-file=/none/at/all"], "cannot be read"),
