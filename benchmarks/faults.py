@@ -43,6 +43,8 @@ STRANGE = [
   *(b"\\ud800", b"{" * 999, b"9" * 5000, b"\r\n\r\n", b"../../etc/passwd", b"%00", b"{}"),
   *("ü\u202e\U0001f600".encode(), b"x" * 30_000, b"chunked", b": ", b"a b " * 3000),
 ]
+_PATIENCE = 3.0  # seconds
+_CLIENTS = 8
 CHECKS = """
 [checks]
 positive_data_acceptance.enabled = false
@@ -84,10 +86,11 @@ def status_of(port: int, request: bytes, leaves: bool) -> str:
       connection.sendall(request)
       if leaves:
         return "left"
-      # Nothing more comes, so that the service need not wait for a longer body.
-      connection.shutdown(socket.SHUT_WR)
+      connection.settimeout(_PATIENCE)  # the service may wait for the rest of a body
       found = connection.recv(64)
-    except (ConnectionError, TimeoutError) as error:
+    except TimeoutError:
+      return "waits for more"
+    except ConnectionError as error:
       return type(error).__name__
   match = re.match(rb"HTTP/1\.1 (\d+)", found)
   return match[1].decode() if match else "closed"
@@ -169,9 +172,13 @@ def main() -> None:
   rng, statuses = random.Random(0), collections.Counter[str]()
   with service.service(np.asarray(pt.load_prompt(given.prompt))) as port:
     witness = Witness(port)
-    for number in range(given.changed):
-      request = changed(proper(rng), rng)
-      statuses[status_of(port, request, number % 10 == 0)] += 1
+    broken = [changed(proper(rng), rng) for _ in range(given.changed)]
+    with concurrent.futures.ThreadPoolExecutor(_CLIENTS) as pool:
+      sent = [
+        pool.submit(status_of, port, request, number % 10 == 0)
+        for number, request in enumerate(broken)
+      ]
+      statuses.update(each.result() for each in sent)
     generated = drawn(port, given.examples)
     witness.stop()
     alive = requests.get(f"http://127.0.0.1:{port}/readyz", timeout=60).status_code

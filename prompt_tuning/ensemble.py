@@ -59,6 +59,11 @@ class EnsembleConfig:
         f"PROMPT_FILES is {self.prompts!r}, expected a list of two or more; for one use "
         "`prompt-tuning eval`"
       )
+    if len(set(self.prompts)) < len(self.prompts):
+      raise checks.InputError(
+        f"PROMPT_FILES names a prompt twice among {list(self.prompts)}, expected each once "
+        "since each has one vote; leave the second out"
+      )
 
 
 def ensemble(config: EnsembleConfig, config_text: str = "") -> dict[str, Any]:
@@ -89,6 +94,11 @@ def ensemble(config: EnsembleConfig, config_text: str = "") -> dict[str, Any]:
   for line in registry.cut(config.dataset):
     print(line, file=sys.stderr)
   run = evaluation.Evaluation(config.dataset, provider, None)
+  if not run.task_names:
+    raise checks.InputError(
+      f"{provider.name} has no metric for the split {config.dataset.split}, expected one "
+      "to compare prompts with; choose another task or split"
+    )
   config.prediction.check(run.datasets(), config.vocabulary)
   (folder / "config.gin").write_text(config_text)
   answers, scores = Once(members.answers), Once(members.scores)

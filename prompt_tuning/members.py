@@ -18,6 +18,7 @@ from prompt_tuning import partitioning, trees
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.decoding import ensembling
 from prompt_tuning.decoding.ranking import rank
+from prompt_tuning.decoding.step import key_of
 from prompt_tuning.prediction import Batch, Prediction, candidates
 from prompt_tuning.prompts.prompted import PromptedT5
 from prompt_tuning.training import state as states
@@ -75,8 +76,7 @@ class Members:
     def decoded(arrays, batch):
       model, (inputs, ids) = split.merge(*arrays), rows(batch)
       max_len = how.max_len or batch["decoder_target_tokens"].shape[1]
-      key = jax.random.fold_in(jax.random.key(0), jnp.sum(inputs))
-      tokens, scores = model.generate(inputs, max_len, ids, how.decoding, key)
+      tokens, scores = model.generate(inputs, max_len, ids, how.decoding, key_of(inputs))
       tokens, scores = tokens.reshape(-1, count, max_len), scores.reshape(-1, count)
       voted = ensembling.voted(tokens, scores)[:, None]
       return jnp.concatenate([tokens, *[voted] * len(ensembling.RULES)], axis=1)

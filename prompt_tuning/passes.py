@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from prompt_tuning import checks, partitioning
 from prompt_tuning.decoding.greedy import Greedy
-from prompt_tuning.decoding.step import Algorithm
+from prompt_tuning.decoding.step import Algorithm, key_of
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.prompts.bank import PromptBank
 from prompt_tuning.prompts.prompted import PromptedT5
@@ -18,6 +17,7 @@ from prompt_tuning.types import Array
 Bank = tuple[Array, Array]  # prompts and their lengths, see `LiveBank.select`
 _LEAST_INPUT_LEN = 32
 _LEAST_TARGET_LEN = 2
+_TARGETS_PER_ROW = 32  # tokens of all candidates that a full batch has room for
 
 
 class Passes:
@@ -71,8 +71,7 @@ class Passes:
 
     @jax.jit
     def decoded(weights, bank, batch):
-      # Drawn from the texts, so that an answer does not depend on what was asked before.
-      key = jax.random.fold_in(jax.random.key(0), jnp.sum(batch["inputs"]))
+      key = key_of(batch["inputs"])
       return prompted(weights, bank).generate(
         batch["inputs"], max_output_len, batch["prompt_ids"], how, key
       )
@@ -114,12 +113,16 @@ class Passes:
     tokens, scores = jax.device_get(self._decoded(self._weights, bank, batch))
     return [(tokens[row], float(scores[row])) for row in range(len(inputs))]
 
-  def most_rows(self, candidates: np.ndarray | None) -> int:
-    """Rows of one pass: fewer where each has very many candidates."""
-    if candidates is None:
+  def most_rows(self, shape: tuple[int, int] | None) -> int:
+    """Rows of one pass, one of `row_counts`: fewer where each has very many candidates.
+
+    Args:
+      shape: See `candidates_shape`; None where answers are decoded.
+    """
+    if shape is None:
       return self.batch_size
-    count, length = candidates_shape([candidates])
-    return max(1, min(self.batch_size, self.batch_size * 32 // (count * length)))
+    room = self.batch_size * _TARGETS_PER_ROW // (shape[0] * shape[1])
+    return max((n for n in self.row_counts if n <= room), default=self.row_counts[0])
 
   def _batch(
     self, inputs: Sequence[np.ndarray], prompt_ids: Sequence[int]

@@ -14,7 +14,7 @@ from prompt_tuning.data import label_words
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.decoding.greedy import Greedy
 from prompt_tuning.decoding.ranking import rank
-from prompt_tuning.decoding.step import Algorithm
+from prompt_tuning.decoding.step import Algorithm, key_of
 from prompt_tuning.training.state import Split
 from prompt_tuning.types import Array
 
@@ -69,21 +69,37 @@ def candidates(words: Words, vocabulary: Vocabulary) -> np.ndarray:
   Raises:
     InputError: The vocabulary cannot encode a word.
   """
-  rows = [list(vocabulary.load().encode(word)) for word in words]
+  if not words:
+    raise checks.InputError("there are no labels, expected at least one; name some")
+  rows = [[*vocabulary.load().encode(word), _EOS] for word in words]
   for word, row in zip(words, rows, strict=True):
-    if not row or _UNKNOWN in row:
+    if len(row) == 1 or _UNKNOWN in row:
       raise checks.InputError(
-        f"the label {word!r} becomes {row} in the vocabulary, expected known pieces "
+        f"the label {word!r} becomes {row[:-1]} in the vocabulary, expected known pieces "
         "only; choose another label word"
       )
-    if rows.count(row) > 1:
+  check_distinct(words, rows)
+  return padded(rows)
+
+
+def check_distinct(words: Words, rows: Sequence[Sequence[int] | np.ndarray]) -> None:
+  """Raises `InputError` where two words become the same tokens."""
+  seen: set[tuple[int, ...]] = set()
+  for word, row in zip(words, rows, strict=True):
+    key = tuple(map(int, row))
+    if key in seen:
       raise checks.InputError(
         f"the label {word!r} is the same to the vocabulary as another one, expected words "
         "that it tells apart; choose another label word"
       )
-  out = np.zeros((len(rows), max(map(len, rows)) + 1), np.int32)
-  for i, row in enumerate(rows):
-    out[i, : len(row) + 1] = [*row, _EOS]
+    seen.add(key)
+
+
+def padded(rows: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
+  """Rows of tokens as one array [rows, longest] int32, 0 behind the shorter ones."""
+  out = np.zeros((len(rows), max(map(len, rows))), np.int32)
+  for place, row in zip(out, rows, strict=True):
+    place[: len(row)] = row
   return out
 
 
@@ -143,8 +159,7 @@ def answers(
     model = split.merge(params, frozen)
     inputs, ids = batch["encoder_input_tokens"], batch.get("prompt_ids")
     max_len = how.max_len or batch["decoder_target_tokens"].shape[1]
-    # Drawn from the batch, so that its answers do not depend on what was asked before.
-    key = jax.random.fold_in(jax.random.key(0), jnp.sum(inputs))
+    key = key_of(inputs)
     return model.generate_all(inputs, max_len, ids, how.decoding, key)
 
   @jax.jit

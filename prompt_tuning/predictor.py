@@ -6,6 +6,7 @@ predictor.predict(["a fine film", "is it? ..."], prompt=["sst2", "boolq"])
 """
 
 import collections
+import dataclasses
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,6 +66,13 @@ class Predictor:
     decoding: Algorithm | None = None,
     mesh: jax.sharding.Mesh | None = None,
   ):
+    check_limits(
+      capacity=capacity,
+      max_prompt_len=1 if max_prompt_len is None else max_prompt_len,
+      max_input_len=max_input_len,
+      max_output_len=max_output_len,
+      batch_size=batch_size,
+    )
     self.base = model if isinstance(model, assembly.Base) else assembly.Base.of(model)
     config = self.base.model.config
     self.vocabulary = vocabulary or vocabularies.of_size(config.vocab_size)
@@ -88,7 +96,7 @@ class Predictor:
       self.base.model, batch_size, max_input_len, max_output_len, decoding, mesh
     )
     self._facts: dict[str, dict[str, Any]] = {}
-    self._changing = threading.Lock()
+    self._changing = threading.Lock()  # bank and facts change together
     for name, file in given.items():
       self._put(name, file, (labels or {}).get(name))
 
@@ -134,11 +142,15 @@ class Predictor:
     words = file.metadata.get("labels") if labels is None else labels
     if words is not None:
       words = tuple(queries.several(words, f"labels of {name!r}"))
-      self._tokenizer.labels(words)
+      self.check_labels(words)
     facts = {"length": prompt.shape[0], "labels": words, "metadata": file.metadata}
     with self._changing:
       self._bank.add(name, prompt)
       self._facts[name] = facts
+
+  def check_labels(self, labels: Sequence[str]) -> None:
+    """Raises `InputError` for words that no prompt can choose from."""
+    self._tokenizer.labels(tuple(labels))
 
   def remove(self, name: str) -> None:
     """Takes a prompt out of the bank.
@@ -184,11 +196,11 @@ class Predictor:
     length_normalized: bool = False,
   ) -> list[Answer]:
     """The best of `labels`, the same for all texts or a list for each."""
-    queries.several(labels, "labels")
+    labels = list(queries.several(labels, "labels"))
     alike = all(isinstance(label, str) for label in labels)
     each: Sequence[Any] = [labels] * len(texts) if alike else labels
     queries.check_count(each, texts, "list of labels")
-    words = [tuple(one) for one in each]
+    words = [tuple(queries.several(one, "labels of a text")) for one in each]
     names = queries.per_text(prompt, texts, "prompt")
     return self._answered(texts, names, words, length_normalized)
 
@@ -214,9 +226,12 @@ class Predictor:
     prepared, problems = [], []
     for number, (text, name) in enumerate(zip(texts, names, strict=True)):
       try:
-        words = self.labels(name) if candidates is None else candidates[number]
         query = Query(
-          text=text, prompt=name, candidates=words, length_normalized=length_normalized
+          text=text,
+          prompt=name,
+          candidates=None if candidates is None else candidates[number],
+          own_labels=candidates is None,
+          length_normalized=length_normalized,
         )
         prepared.append(self.prepare(query))
       except checks.InputError as error:
@@ -239,16 +254,23 @@ class Predictor:
       InputError: The text is empty or too long, the prompt unknown, or a candidate is
         empty, doubled or too long.
     """
-    self.labels(query.prompt)
+    labels = self.labels(query.prompt)
+    if query.own_labels:
+      query = dataclasses.replace(query, candidates=labels)
     return self._tokenizer.prepare(query)
 
   def answer(self, prepared: Sequence[Prepared]) -> list[Answer | checks.InputError]:
     """Answers in the order asked, any mixture of prompts and kinds.
 
+    All prompts are those of one moment, with the labels that they have then.
+
     Returns:
       For each query its answer, or an `InputError` where its prompt was removed meanwhile.
     """
-    bank, places = self._bank.select([each.query.prompt for each in prepared])
+    with self._changing:
+      bank, places = self._bank.select([each.query.prompt for each in prepared])
+      facts = self._facts.copy()
+    prepared = [self._current(each, facts) for each in prepared]
     found: list[Any] = [
       checks.InputError(f"the prompt {each.query.prompt!r} was removed; ask again without")
       for each in prepared
@@ -268,6 +290,16 @@ class Predictor:
         found[row] = answer
     return found
 
+  def _current(self, prepared: Prepared, facts: Mapping[Any, Any]) -> Prepared:
+    """A query whose prompt may have been replaced by one with other labels."""
+    query = prepared.query
+    if not query.own_labels or query.prompt not in facts:
+      return prepared
+    labels = facts[query.prompt]["labels"]
+    if labels == query.candidates:
+      return prepared
+    return self._tokenizer.prepare(dataclasses.replace(query, candidates=labels))
+
   def _groups(
     self, prepared: Sequence[Prepared], rows: Sequence[int]
   ) -> Iterator[list[int]]:
@@ -276,7 +308,7 @@ class Predictor:
     for row in sorted(rows, key=lambda row: len(prepared[row].inputs)):
       kinds[_kind(prepared[row])].append(row)
     for same in kinds.values():
-      most = self._passes.most_rows(prepared[same[0]].candidates)
+      most = self._passes.most_rows(_kind(prepared[same[0]]))
       for first in range(0, len(same), most):
         yield same[first : first + most]
 
@@ -293,6 +325,7 @@ class Predictor:
       (shape, count, length)
       for shape in shapes
       for count in passes.row_counts
+      if count <= passes.most_rows(shape)
       for length in passes.input_lens
     ]
     bar = Progress("compile", len(steps))
@@ -308,3 +341,9 @@ class Predictor:
 
 def _kind(prepared: Prepared) -> tuple[int, int] | None:
   return None if prepared.candidates is None else candidates_shape([prepared.candidates])
+
+
+def check_limits(**limits: object) -> None:
+  """Raises `InputError` for a limit that is no whole number from 1."""
+  for name, value in limits.items():
+    checks.whole(name, value, 1, "set it so")

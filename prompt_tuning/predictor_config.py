@@ -3,14 +3,14 @@
 import dataclasses
 from collections.abc import Mapping
 
-from prompt_tuning import assembly, checks
+from prompt_tuning import assembly
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.decoding.greedy import Greedy
 from prompt_tuning.decoding.step import Algorithm
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.partitioning import Partitioner
-from prompt_tuning.predictor import Predictor
+from prompt_tuning.predictor import Predictor, check_limits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,14 +48,13 @@ class PredictorConfig:
   def check(self) -> None:
     """Raises `InputError` for settings that contradict each other."""
     self.partitioner.check()
-    for name in (
-      "capacity",
-      "max_prompt_len",
-      "max_input_len",
-      "max_output_len",
-      "batch_size",
-    ):
-      checks.whole(name, getattr(self, name), 1, "set it so")
+    check_limits(
+      capacity=self.capacity,
+      max_prompt_len=self.max_prompt_len,
+      max_input_len=self.max_input_len,
+      max_output_len=self.max_output_len,
+      batch_size=self.batch_size,
+    )
 
   def load(self) -> Predictor:
     """Loads the model and its prompts.

@@ -2,14 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from prompt_tuning import checks
 from prompt_tuning.data.vocabularies import Vocabulary
-from prompt_tuning.prediction import candidates
+from prompt_tuning.prediction import candidates, check_distinct, padded
 
 Names = str | None | Sequence[str | None]  # one prompt for all texts, or one for each
 _EOS = 1
@@ -24,12 +24,14 @@ class Query:
     prompt: Name of the prompt; None asks the untuned model.
     candidates: Strings of which the likelihoods are asked; None asks for an answer of the
       model's own, which is decoded.
+    own_labels: Whether the candidates are those that the prompt has when it answers.
     length_normalized: Whether scores are per target token, EOS included.
   """
 
   text: str
   prompt: str | None = None
   candidates: tuple[str, ...] | None = None
+  own_labels: bool = False
   length_normalized: bool = False
 
 
@@ -55,14 +57,16 @@ class Answer:
   Attributes:
     text: The best candidate, or what was decoded.
     score: Its log-likelihood (natural logarithm), per token where that was asked.
-    scores: Of every candidate, in the order of the query; () where it was decoded.
+    scores: Of every candidate; () where it was decoded.
     tokens: Tokens read and written, padding not counted.
+    candidates: What was scored, in the order of the scores.
   """
 
   text: str
   score: float
   scores: tuple[float, ...]
   tokens: int
+  candidates: tuple[str, ...] = ()
 
 
 class Tokenizer:
@@ -100,8 +104,9 @@ class Tokenizer:
     for word in words:
       if not isinstance(word, str):
         raise checks.InputError(f"the label {word!r:.40} is no text; choose words")
+    found = self._targets(words)
     candidates(words, self._vocabulary)
-    return self._targets(words)
+    return found
 
   def decoded(self, inputs: np.ndarray, tokens: np.ndarray, score: float) -> Answer:
     """The answer that the tokens [max_output_len] of a model are."""
@@ -113,6 +118,12 @@ class Tokenizer:
     """A text as tokens with EOS."""
     if not isinstance(text, str):
       raise checks.InputError(f"{what} is {text!r:.40}, expected a string; quote it")
+    try:
+      text.encode()
+    except UnicodeEncodeError as error:
+      raise checks.InputError(f"{what} is no Unicode ({error.reason})") from error
+    if "\0" in text:
+      raise checks.InputError(f"{what} has a null character; take it out")
     if not text.strip():
       raise checks.InputError(f"{what} is empty, expected some words; write them")
     tokens = [*self._pieces.encode(text), _EOS]
@@ -128,15 +139,8 @@ class Tokenizer:
     rows = [
       self._encoded(word, f"the candidate {word!r}", self._max_output_len) for word in words
     ]
-    if len({row.tobytes() for row in rows}) < len(rows):
-      raise checks.InputError(
-        f"of the candidates {list(words)} two are the same to the vocabulary, expected "
-        "words that it tells apart; choose others"
-      )
-    out = np.zeros((len(rows), max(map(len, rows))), np.int32)
-    for padded, row in zip(out, rows, strict=True):
-      padded[: len(row)] = row
-    return out
+    check_distinct(words, rows)
+    return padded(rows)
 
 
 def best(prepared: Prepared, likelihoods: np.ndarray) -> Answer:
@@ -148,7 +152,7 @@ def best(prepared: Prepared, likelihoods: np.ndarray) -> Answer:
   first = int(np.argmax(scores))
   values = tuple(float(score) for score in scores)
   read = len(prepared.inputs) + int(lengths.sum())
-  return Answer(words[first], values[first], values, read)
+  return Answer(words[first], values[first], values, read, words)
 
 
 def per_text(prompt: Names, texts: Sequence[str], what: str) -> list[str | None]:
@@ -177,7 +181,8 @@ def check_count(given: Sequence[Any], texts: Sequence[str], what: str) -> None:
 
 def several(given: Any, what: str) -> Any:
   """Returns `given`, or raises `InputError` where it is one string, or no list at all."""
-  if isinstance(given, str) or not isinstance(given, Iterable):
+  is_list = isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping)
+  if not is_list:
     shown = repr(given)[:40]
     raise checks.InputError(f"the {what} are {shown}, expected a list; write [{shown}]")
   return given

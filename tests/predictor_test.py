@@ -3,6 +3,7 @@
 import re
 import sys
 import threading
+import time
 
 import jax
 import numpy as np
@@ -226,7 +227,7 @@ def test_what_cannot_be_predicted_is_refused(predictor, asked, message):
 @pytest.mark.parametrize(
   ("labels", "message"),
   [
-    (["x", "x"], "text 0: of the candidates ['x', 'x'] two are the same"),
+    (["x", "x"], "text 0: the label 'x' is the same"),
     ([["x"], ["y"]], "there are 2 and 1 texts, expected one list of labels for each text"),
     ([], "there are no candidates"),
     (["x", " "], "the candidate ' ' is empty"),
@@ -573,3 +574,42 @@ def test_what_would_fail_later_is_refused_when_it_is_added(predictor, prompt, la
 def test_a_text_that_is_none_is_refused(predictor, text):
   with pytest.raises(checks.InputError, match="expected a string"):
     predictor.predict([text])
+
+
+def test_labels_are_those_of_the_prompt_that_answers(predictor):
+  """Another thread replaces the prompt between the two halves of a question."""
+  query = Query(text="good film", prompt="changing", own_labels=True)
+  first, second = np.zeros((3, 16), np.float32), np.full((2, 16), 3.0, np.float32)
+  predictor.add("changing", first, ["yes", "no"])
+  prepared = predictor.prepare(query)
+  assert prepared.query.candidates == ("yes", "no")
+  predictor.add("changing", second, ["art", "science", "sport"])
+  (found,) = predictor.answer([prepared])
+  assert found.candidates == ("art", "science", "sport")
+  assert found == predictor.predict(["good film"], "changing")[0]
+  predictor.add("changing", second, None)
+  (found,) = predictor.answer([prepared])
+  assert found.candidates == () and found.scores == ()
+  predictor.remove("changing")
+
+
+@pytest.mark.parametrize("labels", [[], {"a": 1}, ["a", ""], ["\ud800", "a"], ["a\0", "b"]])
+def test_labels_that_nobody_can_choose_are_refused(predictor, labels):
+  with pytest.raises(checks.InputError):
+    predictor.add("new", np.zeros((2, 16), np.float32), labels)
+
+
+def test_many_labels_are_read_in_time_that_grows_with_their_number(predictor):
+  words = [f"w{i}" for i in range(20_000)]
+  began = time.monotonic()
+  predictor.check_labels(words)
+  assert time.monotonic() - began < 8  # when each was compared with all: longer
+
+
+@pytest.mark.parametrize(
+  "limit", ["capacity", "max_prompt_len", "max_input_len", "max_output_len", "batch_size"]
+)
+@pytest.mark.parametrize("value", [0, -1, 2.5])
+def test_limits_are_whole_numbers(predictor, limit, value):
+  with pytest.raises(checks.InputError, match=f"{limit} is {value}, expected a whole"):
+    Predictor(predictor.base, **{limit: value})

@@ -46,7 +46,7 @@ def test_a_text_may_be_as_long_as_the_limit(tokenizer):
     ({"text": "a", "candidates": ()}, "there are no candidates, expected at least one"),
     ({"text": "a", "candidates": ("b", " ")}, "the candidate ' ' is empty"),
     ({"text": "a", "candidates": ("b", "cdef")}, "candidate 'cdef' has 5 tokens with EOS"),
-    ({"text": "a", "candidates": ("b", "c", "b")}, "two are the same to the vocabulary"),
+    ({"text": "a", "candidates": ("b", "c", "b")}, "the same to the vocabulary"),
   ],
 )
 def test_what_cannot_be_asked_is_refused(tokenizer, asked, message):
@@ -75,13 +75,17 @@ def answered(normalized, likelihoods):
 
 
 def test_the_most_probable_candidate_is_the_answer():
-  assert answered(False, [-2.0, -3.0]) == queries.Answer("b", -2.0, (-2.0, -3.0), 8)
+  assert answered(False, [-2.0, -3.0]) == queries.Answer(
+    "b", -2.0, (-2.0, -3.0), 8, ("b", "c")
+  )
   assert answered(False, [-4.0, -3.0]).text == "c"
   assert answered(False, [-3.0, -3.0]).text == "b"  # the first of equals
 
 
 def test_normalized_scores_are_per_token_with_eos():
-  assert answered(True, [-2.0, -3.0]) == queries.Answer("c", -0.75, (-1.0, -0.75), 8)
+  assert answered(True, [-2.0, -3.0]) == queries.Answer(
+    "c", -0.75, (-1.0, -0.75), 8, ("b", "c")
+  )
 
 
 def test_one_prompt_is_for_all_texts():

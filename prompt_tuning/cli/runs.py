@@ -82,7 +82,7 @@ def description(settings: Any, text: str) -> str:
     settings.check()
   learned = getattr(settings, "learned", settings)
   prompt, bank = getattr(learned, "prompt", None), None
-  if prompt is not None:
+  if prompt is not None and prompt.places is None:  # else the files say the lengths
     shape = (prompt.num_prompts, prompt.length, settings.model.d_model)
     bank = PromptBank.abstract(shape)
   model = PromptedT5(T5.abstract(settings.model), bank)

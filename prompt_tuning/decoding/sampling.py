@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from prompt_tuning import checks
 from prompt_tuning.decoding.step import Step, log_probs, roll, taken
@@ -50,6 +51,13 @@ class Sampling:
     checks.whole("num_decodes", self.num_decodes, 1, "give the answers per input")
     checks.whole("topk", self.topk, 0, "give a number of tokens, or 0 for all")
     checks.number("topp", self.topp, 0, "give a probability, or 0 for all tokens")
+    if self.topp > 1:
+      raise checks.InputError(
+        f"topp is {self.topp}, expected a probability; give 0.9 for 90 %"
+      )
+    if not isinstance(self.temperature, jax.core.Tracer):
+      for value in np.atleast_1d(np.asarray(self.temperature)).tolist():
+        checks.number("temperature", value, 0, "0 is greedy, 1 the model's own")
 
   def __call__(
     self,

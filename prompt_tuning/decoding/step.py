@@ -97,3 +97,8 @@ def log_probs(logits: Array) -> Array:
 def taken(values: Array, tokens: Array) -> Array:
   """The value of each row's token: [rows, vocab], [rows] -> [rows]."""
   return jnp.take_along_axis(values, tokens[:, None], axis=-1)[:, 0]
+
+
+def key_of(inputs: Array) -> Array:
+  """A PRNG key that depends on a batch of tokens only, not on what was asked before it."""
+  return jax.random.fold_in(jax.random.key(0), jnp.sum(inputs))

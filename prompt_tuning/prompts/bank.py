@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -96,7 +97,8 @@ class PromptBank(nnx.Module):
       batch: Rows to return when `prompt_ids` is None.
 
     Raises:
-      InputError: The bank holds several prompts and none is chosen.
+      InputError: The bank holds several prompts and none is chosen, or one that it does
+        not have (where the ids are known, which they are not under `jax.jit`).
     """
     prompts = self.prompts[...]
     if prompt_ids is None and self.num_prompts > 1:
@@ -106,7 +108,20 @@ class PromptBank(nnx.Module):
       )
     if prompt_ids is None:
       return jnp.broadcast_to(prompts, (batch, *prompts.shape[1:]))
+    self._check_ids(prompt_ids, batch)
     return jnp.take(prompts, prompt_ids, axis=0)
+
+  def _check_ids(self, prompt_ids: Array, batch: int) -> None:
+    ids = jnp.shape(prompt_ids)
+    checks.shape("prompt_ids", ids, (batch,), "give one id for each example")
+    if isinstance(prompt_ids, jax.core.Tracer):
+      return
+    found = np.asarray(prompt_ids)
+    if found.size and not 0 <= found.min() <= found.max() < self.num_prompts:
+      raise checks.InputError(
+        f"prompt_ids are {found.min()} to {found.max()}, expected 0 to "
+        f"{self.num_prompts - 1}, the prompts of the bank; correct them"
+      )
 
   def used(self, prompt_ids: Array | None, batch: int) -> Array:
     """Which slots of each example's prompt are in use: [batch, prompt_len] bool."""

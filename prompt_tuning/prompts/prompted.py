@@ -232,7 +232,7 @@ class PromptedT5(nnx.Module):
 
 def t5x_path(path: str) -> str:
   """The T5X name of a variable of a `PromptedT5`: "bank/prompts" is the prompt's."""
-  return PATH if path.startswith("bank/") else path.removeprefix("model/")
+  return PATH if path == "bank/prompts" else path.removeprefix("model/")
 
 
 def shift_right(targets: Array) -> Array:

@@ -38,7 +38,6 @@ _MEANINGS = {
   503: "the service is loading, busy or stopping",
   504: "the deadline passed",
 }
-_LONGEST_LABEL = 200  # characters, of one that stands in an address
 _GUARDED = (401, 403, 500, 503)
 _BODY = (400, 408, 413, 415, 422)
 _WORK = (*_GUARDED, *_BODY, 429, 504)
@@ -79,12 +78,16 @@ def _add_state(app: FastAPI, service: Service) -> None:
     """Says that the process lives."""
     return JSONResponse({"status": "alive"})
 
+  app.add_api_route("/healthz", healthz, methods=["HEAD"], include_in_schema=False)
+
   @app.get("/readyz", responses=_errors(403, 500, 503), response_model=schemas.State)
   async def readyz() -> Response:
     """Says whether the model is loaded and warmed up."""
     if service.state is not State.READY:
       raise refusals.loading() if service.state is State.LOADING else refusals.stopping()
     return JSONResponse({"status": "ready"})
+
+  app.add_api_route("/readyz", readyz, methods=["HEAD"], include_in_schema=False)
 
   @app.get(
     "/metrics",
@@ -99,7 +102,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
 
 def _add_prompts(app: FastAPI, service: Service) -> None:
   limits = service.limits
-  word = Annotated[str, pydantic.Field(min_length=1, max_length=_LONGEST_LABEL)]
+  word = Annotated[str, pydantic.Field(min_length=1, max_length=schemas.LONGEST_LABEL)]
   words = Annotated[list[word] | None, fastapi.Query(max_length=limits.labels)]  # type: ignore[valid-type]
 
   @app.get("/v1/prompts", responses=_errors(*_GUARDED), response_model=schemas.Prompts)
@@ -125,6 +128,9 @@ def _add_prompts(app: FastAPI, service: Service) -> None:
     The body is a safetensors file, or names one in the folder of prompts. `label`,
     repeated, is what the prompt chooses from; without it the file says that.
     """
+    unknown = sorted(set(request.query_params) - {"label"})
+    if unknown:
+      raise refusals.invalid(f"the address has {unknown[0]!r:.40}, expected only label")
     if bodies.kind(request, bodies.BYTES, bodies.JSON) == bodies.JSON:
       asked = await bodies.parse(request, schemas.FileRequest, limits)
       content = await run_in_threadpool(
@@ -184,12 +190,11 @@ async def _answered(
   question = _question(asked)
   rows = await run_in_threadpool(service.prepare, question)
   timeout_ms = asked.timeout_ms or service.limits.timeout_ms
-  job = Job(rows, start, timeout_ms, question.candidates is None)
+  job = Job(rows, start, timeout_ms)
   found = await waiting.answers(request, service.batcher, job)
   if not all(math.isfinite(score) for row in found for score in (row.score, *row.scores)):
     raise Refusal(500, "failed", "the model gave scores that are no numbers")
-  answers = [schemas.answer(*pair) for pair in zip(job.rows, found, strict=True)]
-  return JSONResponse({"answers": answers})
+  return JSONResponse({"answers": [schemas.answer(row) for row in found]})
 
 
 def _question(asked: Any) -> Question:

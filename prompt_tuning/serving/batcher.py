@@ -15,9 +15,8 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from prompt_tuning import checks
 from prompt_tuning.predictor import Predictor
 from prompt_tuning.queries import Answer, Prepared
 from prompt_tuning.serving import refusals
@@ -26,7 +25,6 @@ from prompt_tuning.serving.metrics import Metrics
 
 _LOG = logging.getLogger("prompt_tuning.serving")
 _LONGEST_RETRY = 30  # seconds
-_Future = concurrent.futures.Future[None]
 
 
 @dataclasses.dataclass(eq=False)
@@ -37,8 +35,6 @@ class Job:
     rows: What is asked.
     start: When the request came, of `time.monotonic`.
     timeout_ms: How long it waits.
-    follows_labels: Whether the candidates are those that the prompt has, which another
-      prompt of the same name may not share.
     submitted: When it was queued.
     taken: How many rows have left the queue.
     answers: {row: answer} as far as there are any.
@@ -48,7 +44,6 @@ class Job:
   rows: list[Prepared]
   start: float
   timeout_ms: int
-  follows_labels: bool = False
   submitted: float = dataclasses.field(default_factory=time.monotonic)
   taken: int = 0
   answers: dict[int, Answer] = dataclasses.field(default_factory=dict)
@@ -88,9 +83,6 @@ class Batcher:
     self._waiting = 0
     self._closed = False
     self._rows_per_second = 100.0
-    self._changes: collections.deque[tuple[Callable[[], None], _Future]] = (
-      collections.deque()
-    )
 
   @property
   def waiting(self) -> int:
@@ -125,21 +117,6 @@ class Batcher:
         self._jobs.remove(job)
         self._drop(job, why)
 
-  def between_passes(self, change: Callable[[], None]) -> None:
-    """Calls `change` in the thread of the passes, and returns when it was called.
-
-    Raises:
-      Refusal: The queue is closed.
-      Exception: What `change` raises.
-    """
-    done: _Future = concurrent.futures.Future()
-    with self._changed:
-      if self._closed:
-        raise refusals.stopping()
-      self._changes.append((change, done))
-      self._changed.notify()
-    done.result()
-
   def close(self, error: Exception | None = None) -> None:
     """Takes no more work; what waits is computed, or fails with `error`."""
     with self._changed:
@@ -153,8 +130,6 @@ class Batcher:
   def work(self, predictor: Predictor) -> None:
     """Computes until the queue is closed and empty."""
     while (batch := self._take()) is not None:
-      while self._changes:
-        _call(*self._changes.popleft())
       try:
         self._compute(predictor, batch)
       except Exception:  # a fault of ours must not end the only thread there is
@@ -166,8 +141,6 @@ class Batcher:
     """The rows of the next pass; None at the end."""
     with self._changed:
       while True:
-        if self._changes:
-          return []
         if not self._jobs:
           if self._closed:
             return None
@@ -206,55 +179,26 @@ class Batcher:
     if not batch:
       return
     start = time.monotonic()
-    rows = [_current(predictor, job, row) for job, row in batch]
-    found = iter(_answers(predictor, [row for row in rows if isinstance(row, Prepared)]))
-    for (job, index), row in zip(batch, rows, strict=True):
-      if isinstance(row, Prepared):
-        job.rows[index] = row
-        answer = next(found)
-        self._count(row, answer)
-        job.put(index, answer)
-      else:
-        job.put(index, row)
+    rows = [job.rows[index] for job, index in batch]
+    found = _answers(predictor, rows)
+    for (job, index), answer in zip(batch, found, strict=True):
+      self._count(answer)
+      job.put(index, answer)
     seconds = time.monotonic() - start
     self._metrics.batches.observe(len(batch))
     self._metrics.batch_seconds.observe(seconds)
     rate = len(batch) / max(seconds, 1e-4)
     self._rows_per_second += 0.2 * (rate - self._rows_per_second)
 
-  def _count(self, row: Prepared, answer: Answer | Exception) -> None:
+  def _count(self, answer: Answer | Exception) -> None:
     if isinstance(answer, Answer):
-      kind = "decoded" if row.candidates is None else "ranked"
+      kind = "ranked" if answer.candidates else "decoded"
       self._metrics.rows.labels(kind).inc()
       self._metrics.tokens.inc(answer.tokens)
 
 
-def _current(predictor: Predictor, job: Job, index: int) -> Prepared | Exception:
-  """A row as its prompt is now; while it waited another may have taken the name."""
-  row = job.rows[index]
-  if not job.follows_labels:
-    return row
-  try:
-    labels = predictor.labels(row.query.prompt)
-    if labels == row.query.candidates:
-      return row
-    return predictor.prepare(dataclasses.replace(row.query, candidates=labels))
-  except checks.InputError as error:
-    return error
-
-
-def _call(change: Callable[[], None], done: _Future) -> None:
-  try:
-    change()
-    done.set_result(None)
-  except Exception as error:
-    done.set_exception(error)
-
-
 def _answers(predictor: Predictor, rows: list[Prepared]) -> Sequence[Answer | Exception]:
   """The answers of one pass; where it fails, the same error for each row."""
-  if not rows:
-    return []
   try:
     return predictor.answer(rows)
   except Exception:  # whatever a device or a compiler raises, the next pass may work

@@ -7,6 +7,7 @@ import pydantic
 from starlette.responses import Response
 
 _LONGEST = 1000  # characters of a message; it may quote what a client sent
+_MOST = 1000  # problems of one body that are looked at
 _SHOWN = 5  # problems of one body that a message lists
 
 
@@ -76,6 +77,8 @@ def invalid(message: str) -> Refusal:
 
 def misshapen(error: pydantic.ValidationError) -> Refusal:
   """A body that is no JSON, or JSON of another shape."""
+  if error.error_count() > _MOST:  # listing them would take seconds
+    return invalid(f"the body has {error.error_count()} faults; correct it")
   problems = error.errors(include_url=False, include_context=False, include_input=False)
   if problems[0]["type"] == "json_invalid":
     return Refusal(400, "bad_json", f"the body cannot be read: {problems[0]['msg']}")

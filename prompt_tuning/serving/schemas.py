@@ -8,12 +8,14 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field
 
-from prompt_tuning.queries import Answer, Prepared
+from prompt_tuning.queries import Answer
 from prompt_tuning.serving.limits import Limits
 
 NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME)]
 _TOLD = ("task", "step", "score", "vocabulary", "library_version")
+LONGEST_LABEL = 200  # characters; thousands of spaces may be a single token
+_LONGEST_TARGET = 2000
 _LONGEST_PATH = 1024
 _LONGEST_STORY = 200
 
@@ -102,6 +104,7 @@ class Requests:
 def requests(limits: Limits) -> Requests:
   """Models of the bodies that a service with these limits takes."""
   longest, most = limits.characters, limits.texts
+  label, target = min(longest, LONGEST_LABEL), min(longest, _LONGEST_TARGET)
 
   class PredictRequest(_Strict):
     texts: list[Annotated[str, Field(min_length=1, max_length=longest)]] = Field(
@@ -115,13 +118,13 @@ def requests(limits: Limits) -> Requests:
   class RankRequest(PredictRequest):
     labels: (
       Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=longest)]],
+        list[Annotated[str, Field(min_length=1, max_length=label)]],
         Field(min_length=1, max_length=limits.labels),
       ]
       | Annotated[
         list[
           Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=longest)]],
+            list[Annotated[str, Field(min_length=1, max_length=label)]],
             Field(min_length=1, max_length=limits.labels),
           ]
         ],
@@ -131,7 +134,7 @@ def requests(limits: Limits) -> Requests:
     length_normalized: bool = Field(False, description="scores per token, EOS included")
 
   class ScoreRequest(PredictRequest):
-    targets: list[Annotated[str, Field(min_length=1, max_length=longest)]] = Field(
+    targets: list[Annotated[str, Field(min_length=1, max_length=target)]] = Field(
       min_length=1, max_length=most, description="one for each text"
     )
     length_normalized: bool = Field(False, description="scores per token, EOS included")
@@ -139,7 +142,7 @@ def requests(limits: Limits) -> Requests:
   return Requests(PredictRequest, RankRequest, ScoreRequest)
 
 
-def answer(row: Prepared, found: Answer) -> dict[str, Any]:
+def answer(found: Answer) -> dict[str, Any]:
   """One answer as JSON.
 
   Raises:
@@ -147,8 +150,7 @@ def answer(row: Prepared, found: Answer) -> dict[str, Any]:
   """
   if not all(map(math.isfinite, (found.score, *found.scores))):
     raise ArithmeticError("a score is not finite")
-  labels = row.query.candidates or ()
-  scores = zip(labels, found.scores, strict=bool(found.scores))
+  scores = zip(found.candidates, found.scores, strict=True)
   return {
     "text": found.text,
     "score": found.score,

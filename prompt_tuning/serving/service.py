@@ -7,7 +7,6 @@ import pathlib
 import threading
 from collections.abc import Callable, Sequence
 
-from prompt_tuning import checks
 from prompt_tuning.predictor import Predictor
 from prompt_tuning.queries import Prepared, Query
 from prompt_tuning.serving import refusals, uploads
@@ -102,28 +101,26 @@ class Service:
     self.batcher.check_room(len(question.texts))
     for index in range(len(question.texts)):
       try:
-        rows.append(predictor.prepare(_query(predictor, question, index)))
+        rows.append(predictor.prepare(_query(question, index)))
       except ValueError as error:
         raise refusals.invalid(f"texts.{index}: {error}") from None
     return rows
 
   def add(self, name: str, content: bytes, labels: Sequence[str] | None) -> None:
-    """Adds a prompt between two passes.
+    """Adds a prompt, or replaces it.
 
     Raises:
       InputError: It cannot be used.
     """
-    predictor = self.predictor
-    self.batcher.between_passes(lambda: uploads.add(predictor, name, content, labels))
+    uploads.add(self.predictor, name, content, labels, self.limits.labels)
 
   def remove(self, name: str) -> None:
-    """Takes a prompt out between two passes.
+    """Takes a prompt out.
 
     Raises:
       InputError: There is no such prompt.
     """
-    predictor = self.predictor
-    self.batcher.between_passes(lambda: predictor.remove(name))
+    self.predictor.remove(name)
 
   def _run(self) -> None:
     try:
@@ -141,20 +138,13 @@ class Service:
     return 0 if self._predictor is None else len(self._predictor.prompts())
 
 
-def _query(predictor: Predictor, question: Question, index: int) -> Query:
-  """One text of a question.
-
-  Raises:
-    InputError: There is no such prompt, or a text holds what no text holds.
-  """
-  text, prompt = question.texts[index], question.prompts[index]
-  known = predictor.labels(prompt)
-  words = known if question.candidates is None else question.candidates[index]
-  if any("\0" in part for part in (text, *(words or ()))):
-    raise checks.InputError("there is a null character, expected text; take it out")
+def _query(question: Question, index: int) -> Query:
+  """One text of a question."""
+  candidates = question.candidates
   return Query(
-    text=text,
-    prompt=prompt,
-    candidates=words,
+    text=question.texts[index],
+    prompt=question.prompts[index],
+    candidates=None if candidates is None else candidates[index],
+    own_labels=candidates is None,
     length_normalized=question.length_normalized,
   )

@@ -6,18 +6,23 @@ import stat
 import tempfile
 from collections.abc import Sequence
 
-from prompt_tuning import checks
-from prompt_tuning.checkpoints import safetensors_files
+from prompt_tuning import checks, files
+from prompt_tuning.checkpoints import prompt_files, safetensors_files
 from prompt_tuning.predictor import Predictor
+from prompt_tuning.serving.schemas import LONGEST_LABEL
 
 _SHOWN = 200  # characters of a path
 _REMEDY = "send one float array [prompt_len, d_model] as safetensors"
 
 
 def add(
-  predictor: Predictor, name: str, content: bytes, labels: Sequence[str] | None
+  predictor: Predictor,
+  name: str,
+  content: bytes,
+  labels: Sequence[str] | None,
+  most_labels: int,
 ) -> None:
-  """Adds the prompt in the bytes of a safetensors file.
+  """Adds the prompt in the bytes of a safetensors file, which may name its labels.
 
   Raises:
     InputError: It cannot be used; the message names no file of this machine.
@@ -28,10 +33,24 @@ def add(
     path = pathlib.Path(folder, "prompt.safetensors")
     path.write_bytes(content)
     try:
+      file = prompt_files.read(files.path(path))
+      _check_labels(file.metadata.get("labels"), most_labels)
       predictor.add(name, str(path), labels)
     except checks.InputError as error:
       text = str(error).replace(str(path), repr(name)).replace(folder, "it")
       raise checks.InputError(text) from None
+
+
+def _check_labels(labels: object, most: int) -> None:
+  """Raises `InputError` for more than a request may name, before they become tokens."""
+  if not isinstance(labels, list):
+    return  # the predictor says what is wrong with anything else
+  longest = max((len(label) for label in labels if isinstance(label, str)), default=0)
+  if len(labels) > most or longest > LONGEST_LABEL:
+    raise checks.InputError(
+      f"the file names {len(labels)} labels of up to {longest} characters, expected at "
+      f"most {most} of {LONGEST_LABEL}; name them in the address"
+    )
 
 
 def read(folder: pathlib.Path | None, name: str, most: int) -> bytes:

@@ -227,10 +227,23 @@ def test_the_best_tokens_and_a_nucleus_are_not_taken_together():
 
 
 @pytest.mark.parametrize(
-  "wrong", [{"num_decodes": 0}, {"topk": -1}, {"topk": 0, "topp": -1}]
+  "wrong",
+  [
+    {"num_decodes": 0},
+    {"topk": -1},
+    {"topk": 2.5},
+    {"topk": 0, "topp": -1},
+    {"topk": 0, "topp": 90},
+    {"temperature": -0.5},
+    {"temperature": float("nan")},
+    {"temperature": "hot"},
+    {"temperature": [1.0, -1.0]},
+  ],
 )
 def test_numbers_that_make_no_sense_are_refused(wrong):
-  with pytest.raises(checks.InputError, match="expected a number from"):
+  with pytest.raises(
+    checks.InputError, match=r"expected a (whole )?number from|probability"
+  ):
     Sampling(**wrong)
 
 

@@ -84,3 +84,16 @@ def test_an_ensemble_of_one_is_refused(run, command, tmp_path, given):
   found = run([*arguments, f"--gin.PROMPT_FILES={given}"])
   assert found.status == 2
   assert "expected a list of two or more" in found.err
+
+
+def test_a_prompt_that_is_named_twice_is_refused(run, command, tmp_path, prompts):
+  first, *_ = prompts.values()
+  found = run(command("ensemble", tmp_path / "out", PROMPT_FILES=[first, first]))
+  assert found.status == 2 and "names a prompt twice" in found.err
+
+
+def test_a_task_without_a_metric_is_refused(run, command, tmp_path, prompts):
+  task = {"MIXTURE_OR_TASK_NAME": "letter_words", "MIXTURE_OR_TASK_MODULE": "letter_tasks"}
+  files = [*prompts.values()]
+  found = run(command("ensemble", tmp_path / "out", PROMPT_FILES=files, **task))
+  assert found.status == 2 and "has no metric" in found.err

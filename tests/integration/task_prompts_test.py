@@ -75,3 +75,12 @@ def test_a_task_without_a_prompt_is_named(run, command, tmp_path, files, kind):
   found = run(command(kind, tmp_path / "out", later, **only, **MIXTURE))
   assert found.status == 2
   assert "tiny_words_again" in found.err and "'other'" in found.err
+
+
+@pytest.mark.parametrize("kind", ["eval", "infer"])
+def test_the_settings_of_many_prompts_can_be_shown(run, command, tmp_path, files, kind):
+  later = f"--gin_file=runs/task_prompts_{kind}.gin"
+  arguments = command(kind, tmp_path / "out", later, PROMPT_FILES=files[0], **MIXTURE)
+  found = run([*arguments, "--dry_run"])
+  assert found.status == 0, found.err
+  assert "Total number of parameters" in found.out

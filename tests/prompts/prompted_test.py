@@ -118,3 +118,10 @@ def test_packed_rows_with_a_prompt_are_refused(tiny_t5, batch, prompts):
   model = PromptedT5(tiny_t5, PromptBank(prompts[0]))
   with pytest.raises(checks.InputError, match="the rows are packed"):
     model.logits(**packed(batch, [0, 1]))
+
+
+@pytest.mark.parametrize("ids", [[0, 1, 3, 0], [0, -1, 0, 0], [1], [[0, 1, 2, 0]]])
+def test_ids_that_the_bank_does_not_have_are_refused(tiny_t5, batch, prompts, ids):
+  model = PromptedT5(tiny_t5, PromptBank(prompts))
+  with pytest.raises(checks.InputError, match="prompt_ids"):
+    model.encode(batch["encoder_input_tokens"], np.asarray(ids, np.int32))
