@@ -161,7 +161,7 @@ def _add_questions(app: FastAPI, service: Service) -> None:
     return app.post(
       path,
       responses=_errors(*_WORK),
-      response_model=schemas.Answers,
+      response_model=schemas.AnswersBody,
       openapi_extra=_body(**{bodies.JSON: model.model_json_schema()}),
     )
 

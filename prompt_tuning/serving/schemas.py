@@ -55,7 +55,7 @@ class AnswerBody(_Strict):
   tokens: int = Field(description="tokens read and written")
 
 
-class Answers(_Strict):
+class AnswersBody(_Strict):
   """One answer for each text, in the order asked."""
 
   answers: list[AnswerBody]

@@ -74,6 +74,7 @@ RANKED = {
   "more lists than texts": {**OK, "labels": [["a"], ["b"]]},
   "too many labels": {**OK, "labels": [f"l{i}" for i in range(65)]},
   "a label of too many tokens": {**OK, "labels": ["a b c d e f g h"]},
+  "a label of many spaces": {**OK, "labels": ["a" + " " * 5000, "b"]},
   "a null character": {**OK, "labels": ["a\x00"]},
   "length_normalized is text": {**OK, "labels": ["a"], "length_normalized": "yes"},
   "length_normalized is 1": {**OK, "labels": ["a"], "length_normalized": 1},
@@ -109,6 +110,13 @@ def test_json_of_another_shape_is_refused(client, body):
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
 def test_what_is_no_json_is_refused(client, body):
   check(client, send(client, body), {400})
+
+
+def test_faults_without_number_are_not_listed_one_by_one(client):
+  body = json.dumps({"texts": ["a"], **dict.fromkeys(map(str, range(200_000)), 1)})
+  found = send(client, body)
+  check(client, found, {422})
+  assert "200000 faults" in found.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("body", VALUES.values(), ids=VALUES.keys())

@@ -127,6 +127,12 @@ BAD = {
   "another model": stored(drawn(0), base_fingerprint="0" * 64, base_model="/root/other"),
   "labels of no kind": stored(drawn(0), labels=5),
   "labels of numbers": stored(drawn(0), labels=[1, 2]),
+  "no labels": stored(drawn(0), labels=[]),
+  "labels of a map": stored(drawn(0), labels={"a": 1}),
+  "half a character": stored(drawn(0), labels=["\ud800", "a"]),
+  "a null character": stored(drawn(0), labels=["a\0", "b"]),
+  "more labels than a request": stored(drawn(0), labels=[f"w{i}" for i in range(9000)]),
+  "a label of spaces": stored(drawn(0), labels=["a" + " " * 5000, "b"]),
   "not finite": stored(np.full((2, WIDTH), np.nan, np.float32)),
   "integers": safetensors.numpy.save({"prompt": np.zeros((2, WIDTH), np.int32)}),
   "of three axes": stored(np.zeros((2, 3, WIDTH), np.float32)),
@@ -139,6 +145,14 @@ BAD = {
   "numpy": b"\x93NUMPY\x01\x00v\x00{'descr': '|O', 'fortran_order': False, 'shape': (1,)}",
   "pickle": b"\x80\x04\x95\x0c\x00\x00\x00\x00\x00\x00\x00\x8c\x02os\x94\x8c\x06system.",
 }
+
+
+def test_a_misspelt_field_of_the_address_is_refused(client):
+  query = "/v1/prompts/new?labels=a&labels=b"
+  kind = {"Content-Type": "application/octet-stream"}
+  found = client.call("PUT", query, data=stored(drawn(0)), headers=kind)
+  assert found.status_code == 422 and "'labels'" in found.json()["error"]["message"]
+  assert "new" not in names(client)
 
 
 @pytest.mark.parametrize("content", BAD.values(), ids=BAD.keys())
