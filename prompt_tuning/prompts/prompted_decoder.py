@@ -24,7 +24,6 @@ from prompt_tuning.prompts.masks import decoder_only_mask
 from prompt_tuning.prompts.prompted import sequence_scores
 from prompt_tuning.types import Array
 
-DECODER_PATH = "decoder/prompt/prompt/prompt"  # of the prompt in a T5X parameter tree
 _GREEDY = Greedy()
 
 
@@ -241,8 +240,3 @@ def _inputs(tokens: Array, decoder_causal_attention: Array | None) -> Array:
   if decoder_causal_attention is not None:
     return decoder_causal_attention > 0
   return jnp.pad(tokens[:, 1:] > 0, ((0, 0), (1, 0)), constant_values=True)
-
-
-def decoder_t5x_path(path: str) -> str:
-  """The T5X name of a variable of a `PromptedDecoder`: "bank/prompts" is the prompt's."""
-  return DECODER_PATH if path.startswith("bank/prompts") else path.removeprefix("model/")

@@ -16,14 +16,11 @@ from prompt_tuning.models.decoder_only import DecoderOnlyT5
 from prompt_tuning.models.masks import decoder_mask
 from prompt_tuning.prompts.bank import PromptBank
 from prompt_tuning.prompts.prompted import shift_right
-from prompt_tuning.prompts.prompted_decoder import (
-  DECODER_PATH,
-  PromptedDecoder,
-  decoder_t5x_path,
-)
+from prompt_tuning.prompts.prompted_decoder import PromptedDecoder
 from prompt_tuning.training.losses import Loss
 from prompt_tuning.training.state import Split
 
+PATH = "decoder/prompt/prompt/prompt"  # of the prompt in a T5X parameter tree
 KINDS = ("prefix", "causal")
 LENGTHS = ((6, 5), (3, 4), (0, 3), (4, 1))  # input and target tokens of each row
 STEPS = 6
@@ -42,7 +39,7 @@ def original(golden):
   )
   stored = golden("mid_deconly_prefixlm_A")
   model = DecoderOnlyT5(config, golden("mid_deconly_params"))
-  bank = PromptBank(stored[f"trainable/{DECODER_PATH}"])
+  bank = PromptBank(stored[f"trainable/{PATH}"])
   return PromptedDecoder(model, bank), stored
 
 
@@ -166,8 +163,8 @@ def test_the_gradient_of_the_prompt_is_the_original_s(original):
     logits = prompted.logits(inputs, targets, causal)
     return jnp.sum(Loss()(logits, targets, weights)[0])
 
-  start = jnp.asarray(stored[f"trainable/{DECODER_PATH}"])[None]
-  assert_close(jax.jit(jax.grad(loss))(start)[0], stored[f"grad/{DECODER_PATH}"])
+  start = jnp.asarray(stored[f"trainable/{PATH}"])[None]
+  assert_close(jax.jit(jax.grad(loss))(start)[0], stored[f"grad/{PATH}"])
 
 
 def test_greedy_continuations_are_the_original_s(original):
@@ -372,8 +369,7 @@ def test_without_a_bank_it_is_the_plain_model(model, prompts, batch):
 def test_only_the_bank_is_tunable(model, prompts):
   split = Split.of(PromptedDecoder(model, PromptBank(prompts)))
   assert list(trees.values(split.tunable)) == ["bank/prompts"]
-  assert decoder_t5x_path("bank/prompts") == "decoder/prompt/prompt/prompt"
-  names = {decoder_t5x_path(path) for path in trees.values(split.frozen)}
+  names = {path.removeprefix("model/") for path in trees.values(split.frozen)}
   assert names == set(trees.values(model))
 
 
