@@ -1,7 +1,7 @@
 """Lines that answer rows, in the order of the rows, in a file that can be continued.
 
   answers.jsonl            line n answers row n
-  answers.jsonl.run.json   what the answers depend on: settings, and the rows so far
+  answers.jsonl.run.json   what the answers depend on: settings, model, the rows so far
 
 Every call of `append` is handed to the operating system before it returns, so that
 `kill -9` loses no line that was written, and cuts at most the last one. Only `close` waits
@@ -54,6 +54,9 @@ class Answers(Protocol):
   failed: int
   seen: Seen | None
 
+  def check_model(self, fingerprint: str) -> None:
+    """Remembers the model, or raises `InputError` where another one gave the lines."""
+
   def append(self, lines: Sequence[str]) -> None:
     """Writes lines, each with its end."""
 
@@ -67,6 +70,9 @@ class Printed:
   name = "stdout"
   done = failed = 0
   seen: Seen | None = None
+
+  def check_model(self, fingerprint: str) -> None:
+    """Remembers nothing."""
 
   def append(self, lines: Sequence[str]) -> None:
     """Prints lines and flushes them, for whoever reads along."""
@@ -96,6 +102,7 @@ class AnswersFile:
         "nothing can be appended to in a bucket; write them here and copy them"
       )
     self.name, self._settings = name, dict(settings)
+    self._model: str | None = None  # fingerprint of the one that gave the lines
     self._path = path = files.path(name)
     self._notes = path.parent / f"{path.name}.run.json"
     if os.path.exists(path) and not os.path.isfile(path):
@@ -134,7 +141,7 @@ class AnswersFile:
 
   def _check_notes(self) -> Seen | None:
     """What was noted of the rows, once the settings were found to be the same."""
-    settings, seen = _read_notes(self._notes, self.name)
+    settings, self._model, seen = _read_notes(self._notes, self.name)
     differing = [
       f"  {key}: {settings.get(key)} before, {self._settings.get(key)} now"
       for key in {**settings, **self._settings}
@@ -147,6 +154,25 @@ class AnswersFile:
         "again\n" + "\n".join(differing)
       )
     return seen
+
+  def check_model(self, fingerprint: str) -> None:
+    """Remembers the model that gives the lines; to be called before the first `append`.
+
+    Settings name a checkpoint by path and step, where another model may have come to lie.
+
+    Raises:
+      InputError: Another one gave the lines that are there.
+    """
+    if self._model == fingerprint:
+      return
+    if self.done and self._model is not None:
+      raise checks.InputError(
+        f"{self.name} holds answers of a model whose fingerprint is {self._model}, and the "
+        f"checkpoint's is {fingerprint} now, expected the same to continue it; restore the "
+        "checkpoint, choose another --output, or remove the file to begin again"
+      )
+    self._model = fingerprint
+    self._write_notes(self.seen)
 
   def append(self, lines: Sequence[str]) -> None:
     """Writes lines; they are the operating system's when this returns.
@@ -168,7 +194,7 @@ class AnswersFile:
     self._write_notes(seen)
 
   def _write_notes(self, seen: Seen | None) -> None:
-    notes: dict[str, Any] = {"settings": self._settings}
+    notes: dict[str, Any] = {"settings": self._settings, "model": self._model}
     notes["rows"] = None if seen is None else seen._asdict()
     content = json.dumps(notes, indent=2, ensure_ascii=False) + "\n"
     with files.writing(self._notes):
@@ -223,8 +249,10 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
   return found if isinstance(found, dict) else None
 
 
-def _read_notes(path: epath.Path, name: str) -> tuple[dict[str, str], Seen | None]:
-  """(settings, rows) of a file of notes.
+def _read_notes(
+  path: epath.Path, name: str
+) -> tuple[dict[str, str], str | None, Seen | None]:
+  """(settings, model, rows) of a file of notes.
 
   Raises:
     InputError: There is none, or it is damaged.
@@ -236,8 +264,8 @@ def _read_notes(path: epath.Path, name: str) -> tuple[dict[str, str], Seen | Non
     )
   try:
     notes = json.loads(path.read_bytes())
-    seen = notes["rows"]
-    return dict(notes["settings"]), None if seen is None else Seen(**seen)
+    settings, model, seen = dict(notes["settings"]), notes.get("model"), notes["rows"]
+    return settings, model, None if seen is None else Seen(**seen)
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise checks.InputError(
       f"{path} cannot be read ({str(error)[:120]}), expected what a run wrote; remove it "

@@ -20,8 +20,8 @@ from prompt_tuning.data.rows import Row
 from prompt_tuning.predictor import Predictor
 from prompt_tuning.predictor_config import PredictorConfig
 from prompt_tuning.progress import Progress
-from prompt_tuning.queries import Answer, Prepared, Query
-from prompt_tuning.row_queries import RowQueries, problem_line
+from prompt_tuning.queries import Answer, Prepared
+from prompt_tuning.row_queries import RowQueries
 
 _BATCHES = 8  # of a window
 _DIGITS = 16  # of a digest that is shown
@@ -124,11 +124,13 @@ def infer_rows(run: InferRows, answers: Answers) -> Outcome:
     answers: Where the lines go.
 
   Raises:
-    InputError: The source cannot be read, is not the one whose rows have lines already, or
-      nothing in it can be asked.
+    InputError: The source cannot be read to its end, is not the one whose rows have lines
+      already, or nothing in it can be asked; or the model is not the one that answered
+      before. What was read has lines all the same.
   """
   trail = _Trail(run.source, answers)
-  source = trail.following(rows.read(run.source, run.format, run.queries.columns()))
+  readable = _Readable(rows.read(run.source, run.format, run.queries.columns()))
+  source = trail.following(readable)
   asker, failed = None, answers.failed
   bar = Progress("infer", 0, done=answers.done)
   try:
@@ -138,7 +140,9 @@ def infer_rows(run: InferRows, answers: Answers) -> Outcome:
       new = [row for row in window if row.number >= answers.done]
       if not new:
         continue
-      asker = asker or _Asker(run)
+      if asker is None:
+        asker = _Asker(run)
+        answers.check_model(asker.fingerprint)
       lines = asker.lines(window)[-len(new) :]
       answers.append([line for line, _ in lines])
       answers.note(trail.seen())
@@ -146,8 +150,11 @@ def infer_rows(run: InferRows, answers: Answers) -> Outcome:
       bar.update(trail.rows, asker.rates(len(new)))
   finally:
     bar.close()
-  trail.check_end()
+  if readable.problem is None:
+    trail.check_end()
   answers.note(trail.seen(), last=True)
+  if readable.problem is not None:
+    raise readable.problem
   return Outcome(trail.rows, trail.rows - answers.done, failed)
 
 
@@ -158,7 +165,8 @@ class _Asker:
     self._predictor: Predictor = run.predictor.load()
     self._queries = run.queries
     for labels in run.queries.all_labels():  # else every row would have the same error
-      self._predictor.prepare(Query(text="labels", candidates=labels))
+      self._predictor.check_labels(labels)
+    self.fingerprint: str = self._predictor.base.fingerprint
     self._rows = self._tokens = 0
     self._began = time.monotonic()
 
@@ -184,7 +192,7 @@ class _Asker:
       self._tokens += answer.tokens
       return self._queries.line(row, asked.query, answer), True
     except checks.InputError as error:
-      return problem_line(row, str(error)), False
+      return self._queries.problem_line(row, str(error)), False
 
   def _prepared(self, row: Row) -> Prepared | checks.InputError:
     try:
@@ -198,6 +206,24 @@ class _Asker:
     self._rows += count
     elapsed = max(time.monotonic() - self._began, 1e-9)
     return {"rows/s": self._rows / elapsed, "tokens/s": self._tokens / elapsed}
+
+
+class _Readable:
+  """Rows up to where the source cannot be read on: those before it are to have lines.
+
+  Attributes:
+    problem: What ended the rows before the source's end, or None.
+  """
+
+  def __init__(self, source: Iterable[Row]):
+    self.problem: checks.InputError | None = None
+    self._source = source
+
+  def __iter__(self) -> Iterator[Row]:
+    try:
+      yield from self._source
+    except checks.InputError as error:
+      self.problem = error
 
 
 class _Trail:

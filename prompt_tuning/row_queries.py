@@ -1,5 +1,6 @@
 """From a row to what is asked of the model, and from the answer to a line."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -16,6 +17,7 @@ _OWN_FIELDS = ("row", "prompt", "prediction", "score", "scores", "error")
 _BETWEEN_LABELS = "|"
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _DECIMALS = 6  # of scores; float32 has no more
+_Fields = dict[str, Any]  # of a line
 
 # {a prompt: what it chooses from}; None is the untuned model
 LabelsOf = Callable[[str | None], tuple[str, ...] | None]
@@ -182,7 +184,7 @@ class RowQueries:
     """
     if not all(map(math.isfinite, (answer.score, *answer.scores))):
       raise checks.InputError(f"its score is {answer.score}, expected a finite number")
-    found: dict[str, Any] = {"row": row.number, "prompt": query.prompt}
+    found: _Fields = {"row": row.number, "prompt": query.prompt}
     if self.target_column is None:
       found["prediction"] = answer.text
     found["score"] = round(answer.score, _DECIMALS)
@@ -197,10 +199,17 @@ class RowQueries:
         f"a column to keep cannot be written as JSON ({error})"
       ) from error
 
-
-def problem_line(row: Row, problem: str) -> str:
-  """The line of a row that cannot be answered."""
-  return _json({"row": row.number, "error": problem})
+  def problem_line(self, row: Row, problem: str) -> str:
+    """The line of a row that cannot be answered, with the columns to keep that it has."""
+    found: _Fields = {"row": row.number, "error": problem}
+    line = _json(found)
+    if row.problem is not None:  # its values could not be read
+      return line
+    for name in self.keep:
+      more = {**found, name: row.values.get(name)}
+      with contextlib.suppress(ValueError, RecursionError):  # the line goes without it
+        line, found = _json(more), more
+    return line
 
 
 def words(text: str, separator: str) -> tuple[str, ...]:

@@ -47,7 +47,8 @@ def notes(path):
 def test_a_new_file_and_its_notes(path):
   assert finish(path) == (0, 0)
   assert path.read_bytes() == WHOLE
-  assert notes(path) == {"settings": SETTINGS, "rows": {"rows": 20, "sha256": "1"}}
+  seen = {"rows": 20, "sha256": "1"}
+  assert notes(path) == {"settings": SETTINGS, "model": None, "rows": seen}
   assert finish(path) == (20, 7)
   assert path.read_bytes() == WHOLE
 
@@ -89,6 +90,24 @@ def test_other_settings_are_refused_by_name(path):
   ]
   assert "choose another --output" in str(error.value)
   assert path.read_bytes() == WHOLE and notes(path)["settings"] == SETTINGS
+
+
+def test_another_model_at_the_same_path_is_refused(path):
+  with answers_file.opened(str(path), SETTINGS) as answers:
+    answers.check_model("sha256:1")
+    assert notes(path)["model"] == "sha256:1"  # before the first line is there
+    answers.append(LINES[:7])
+    answers.note(Seen(7, "0"), last=True)
+  before = path.read_bytes()
+  with answers_file.opened(str(path), SETTINGS) as answers:
+    with pytest.raises(checks.InputError, match=r"fingerprint is sha256:1, .* sha256:2"):
+      answers.check_model("sha256:2")
+    answers.check_model("sha256:1")
+  assert path.read_bytes() == before and notes(path)["rows"] == {"rows": 7, "sha256": "0"}
+  path.write_bytes(before[:9])  # no line is left that the other model gave
+  with answers_file.opened(str(path), SETTINGS) as answers:
+    answers.check_model("sha256:2")
+  assert notes(path)["model"] == "sha256:2"
 
 
 def test_an_empty_file_takes_any_settings(path):

@@ -1,8 +1,10 @@
 """Rows of a file or a pipe one after another, whatever its length: none is kept.
 
 What a row is, is as in training (`table_files`): lines without any character are no rows,
-except in plain text, where every line is one. A row that cannot be read stands in its
-place, with what is wrong with it.
+except in plain text, where every line is one. Here lines of text and of JSON end in LF or
+CRLF and nowhere else, so that a row's number is that of other programs. A row that cannot
+be read stands in its place, with what is wrong with it; quotes that do not match end the
+rows, since nobody can say where the next one begins.
 """
 
 import contextlib
@@ -74,9 +76,10 @@ def read(source: str, format: str, columns: Sequence[str] = ()) -> Iterator[Row]
     columns: Those that a header must have.
 
   Raises:
-    InputError: It cannot be read, or its header lacks a column.
+    InputError: It cannot be read, its header lacks a column, or a row's quotes do not
+      match; the rows before it have been given by then.
   """
-  newline = "" if FORMATS[format] in (_comma, _tab) else None
+  newline = "" if FORMATS[format] in (_comma, _tab) else "\n"
   with _reading(source), _opened(source) as content:
     text = io.TextIOWrapper(content, "utf-8-sig", "surrogateescape", newline)
     found = FORMATS[format](text, place(source), columns)
@@ -91,8 +94,11 @@ def read(source: str, format: str, columns: Sequence[str] = ()) -> Iterator[Row]
 def check_columns(source: str, rows: Sequence[Row], columns: Sequence[str]) -> None:
   """Raises `InputError` where a column is in none of some rows."""
   there = dict.fromkeys(name for row in rows for name in row.values)
-  if there:
-    row_problems.check_columns(place(source), list(there), columns)
+  missing = [name for name in columns if name not in there]
+  if there and missing:
+    # Other columns may have any name, also one that cannot be printed: nobody reads them.
+    names = dict.fromkeys(name if name.isprintable() else ascii(name) for name in there)
+    row_problems.check_columns(place(source), list(names), missing)
 
 
 def place(source: str) -> str:
@@ -179,7 +185,11 @@ def _separated(delimiter: str) -> _Reader:
     header: list[str] = []
     for line, found in table_files.separated_cells(text, delimiter):
       if isinstance(found, str):
-        yield line, found
+        raise checks.InputError(
+          f"{name} line {line}: {found}, expected cells with quotes in them to stand in "
+          "quotes, each of their own doubled; correct the line and give the same command "
+          "again"
+        )
       elif not header:
         header = found
         row_problems.check_columns(name, header, columns)
@@ -209,7 +219,7 @@ def _lines(
 ) -> Iterator[tuple[int, Any]]:
   row_problems.check_columns(name, [TEXT_COLUMN], columns)
   for number, line in enumerate(text, 1):
-    yield number, {TEXT_COLUMN: line.removesuffix("\n")}
+    yield number, {TEXT_COLUMN: line.removesuffix("\n").removesuffix("\r")}
 
 
 _comma, _tab = _separated(","), _separated("\t")

@@ -97,15 +97,40 @@ def test_broken_rows_stand_in_their_place(source):
   assert third.startswith("line 5: it names a field twice")
 
 
-def test_rows_of_another_width_and_open_quotes(source):
-  found = source("x.csv", 'text,n\na,1\nb\nc,1,2\nd,2\n"e,3\nf,4\n')
+def test_rows_of_another_width(source):
+  found = source("x.csv", "text,n\na,1\nb\nc,1,2\nd,2\n")
   assert [row.problem for row in found] == [
     None,
     "line 3: it has 1 cells, the header 2",
     "line 4: it has 3 cells, the header 2",
     None,
-    "line 6: its quotes do not match (unexpected end of data), and nothing behind was read",
   ]
+
+
+@pytest.mark.parametrize("row", ['"good" movie,2', '"a film,2', '"a film\nb,2'])
+def test_quotes_that_do_not_match_end_the_rows_behind_those_before(tmp_path, row):
+  path = tmp_path / "x.csv"
+  path.write_text(f'text,n\n"a\nb",1\n{row}\nc,3\nd,4\n')
+  found = rows.read(str(path), "csv")
+  assert next(found) == Row(0, {"text": "a\nb", "n": "1"})
+  with pytest.raises(checks.InputError, match=r"x\.csv line 4: its quotes do not match"):
+    next(found)
+
+
+def test_a_header_whose_quotes_do_not_match_is_refused(source):
+  with pytest.raises(checks.InputError, match="line 1: its quotes do not match"):
+    source("x.csv", '"text,n\na,1\n', ["text"])
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_bare_carriage_return_ends_no_line(source, end):
+  lines = ["a\rb", "\rc", "d\r", "e\x0bf\x0cg\x85h"]
+  assert values(source("x.txt", end.join(lines))) == [
+    {"text": line} for line in ["a\rb", "\rc", "d\r" if end == "\r\n" else "d", lines[3]]
+  ]
+  found = source("x.jsonl", f'{{"a":\r1}}{end}{{"a": "x\ry"}}{end}{{"a": 3}}\r')
+  assert [row.values for row in found] == [{"a": 1}, {}, {"a": 3}]
+  assert found[1].problem.startswith("line 2: it is no JSON (Invalid control character")
 
 
 def test_a_header_without_a_column_is_refused_at_once(source):
@@ -123,6 +148,13 @@ def test_a_column_that_is_in_no_object_is_refused():
   rows.check_columns("x.jsonl", [Row(0, {}, "broken")], ["text"])
   with pytest.raises(checks.InputError, match="has no column 'txt'"):
     rows.check_columns("x.jsonl", there, ["txt"])
+
+
+def test_columns_that_nobody_reads_may_have_any_name():
+  there = [Row(0, {"text": "a", "a\0": 1}), Row(1, {"\udcff": 2, "a\u200b": 3})]
+  rows.check_columns("x.jsonl", there, ["text", "a\u200b"])
+  with pytest.raises(checks.InputError, match="has no column 'txt', expected one of its"):
+    rows.check_columns("x.jsonl", there, ["text", "txt"])
 
 
 def test_formats_by_suffix_and_by_name():

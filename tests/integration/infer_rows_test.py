@@ -1,6 +1,7 @@
 """Rows of one's own through real processes: killed, piped, mixed, and of any length."""
 
 import gzip
+import itertools
 import json
 import os
 import pathlib
@@ -13,12 +14,27 @@ import time
 
 import numpy as np
 import pytest
+from conftest import CONFIG
 
 import prompt_tuning as pt
 
 REPO = pathlib.Path(__file__).parents[2]
 GIN = "--gin_file=experiments/movie_reviews_predictor.gin"
 SMALL = ["--gin.BATCH_SIZE=8", "--gin.MAX_INPUT_LEN=64"]  # few shapes to compile
+PREDICTOR_GIN = f"""
+include 'prompt_tuning/configs/models/t5_1_1_reviews.gin'
+include 'prompt_tuning/configs/runs/predictor.gin'
+NUM_EMBEDDINGS = {CONFIG.vocab_size}
+EMBED_DIM = {CONFIG.d_model}
+NUM_HEADS = {CONFIG.num_heads}
+HEAD_DIM = {CONFIG.d_kv}
+MLP_DIM = {CONFIG.d_ff}
+NUM_ENCODER_LAYERS = {CONFIG.num_encoder_layers}
+NUM_DECODER_LAYERS = {CONFIG.num_decoder_layers}
+MAX_INPUT_LEN = 32
+MAX_OUTPUT_LEN = 8
+BATCH_SIZE = 4
+"""
 WORDS = ["a", "the", "film", "plot", "is", "was", "good", "bad", "dull", "and", "never"]
 ENVIRONMENT = {
   **os.environ,
@@ -28,10 +44,10 @@ ENVIRONMENT = {
 }
 
 
-def process(arguments, **options):
+def process(arguments, model=(GIN, *SMALL), **options):
   """A real process of the command line."""
   return subprocess.Popen(
-    [sys.executable, "-m", "prompt_tuning", "infer", GIN, *SMALL, *arguments],
+    [sys.executable, "-m", "prompt_tuning", "infer", *model, *arguments],
     cwd=REPO,
     env=ENVIRONMENT,
     stderr=subprocess.PIPE,
@@ -109,11 +125,9 @@ def test_every_row_has_its_line(folder, whole):
   assert [line["row"] for line in lines] == list(range(400))
   for line, text in zip(lines, rows, strict=True):
     if "error" in line:
-      assert line.keys() == {"row", "error"}
-      broken = (
-        "it is no JSON" in line["error"] or "unknown prompt 'nobody'" in line["error"]
-      )
-      assert broken
+      unread = "it is no JSON" in line["error"]
+      assert unread or "unknown prompt 'nobody'" in line["error"]
+      assert list(line) == ["row", "error", *([] if unread else ["id"])]
       continue
     row = json.loads(text)
     assert (line["prompt"], line["id"]) == (row["task"], row["id"])
@@ -165,32 +179,60 @@ def test_a_pipe_is_answered_as_it_comes_and_a_reader_may_leave(folder):
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_rows(folder):
-  """A pipe of 200,000 rows, 100 MB; most of them are empty: read, compared, written."""
-  output = folder / "many.jsonl"
-  row = json.dumps({"text": " ", "other": "x" * 450}).encode() + b"\n"
-  with process(["--input=-", f"--output={output}"], stdin=subprocess.PIPE) as started:
+def test_memory_does_not_grow_with_the_rows(base, tmp_path):
+  """A pipe of 200,000 rows, 100 MB: 16,000 are ranked among empty ones."""
+  (tmp_path / "tiny.gin").write_text(PREDICTOR_GIN)
+  model = f"--gin_file={tmp_path / 'tiny.gin'}", f"--gin.CHECKPOINT_PATH={str(base)!r}"
+  output = tmp_path / "many.jsonl"
+  flags = ["--input=-", f"--output={output}", "--mode=rank", "--label-column=words"]
+  with process(flags, model, stdin=subprocess.PIPE) as started:
     threading.Thread(target=started.stderr.read, daemon=True).start()
+    draw, sent = random.Random(0), 0
 
-    def peak(thousands):
-      """MiB after so many more rows, once most of them have lines."""
-      before = output.stat().st_size if output.exists() else 0
-      for _ in range(thousands):
-        started.stdin.write(row * 1000)
+    def peak(asked, empty):
+      """MiB once so many more rows have lines, but for those of the last window."""
+      nonlocal sent
+      for row in itertools.chain(ranked_rows(draw, asked), empty_rows(empty)):
+        started.stdin.write(row)
       started.stdin.flush()
-      while not output.exists() or output.stat().st_size < before + thousands * 30_000:
+      sent += asked + empty
+      while started.poll() is None and last_row(output) < sent - 2 * 32:
         time.sleep(0.05)
       status = pathlib.Path(f"/proc/{started.pid}/status").read_text()
       return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
-    started.stdin.write(b'{"text": "a film"}\n')
-    least = peak(4)
-    assert peak(195) - least < 40
-    started.stdin.write(row * 1000)
+    least = peak(4000, 4000)  # all shapes are compiled by then
+    growth = [peak(3000, 45_000) - least for _ in range(4)]
     started.stdin.close()
-  assert started.returncode == 1
-  with open(output, "rb") as lines:
-    assert sum(1 for _ in lines) == 200_001
+  assert started.returncode == 1 and max(growth) < 40
+  lines = parsed(output.read_bytes())
+  assert [line["row"] for line in lines] == list(range(200_000))
+  assert sum("scores" in line for line in lines) == 16_000
+
+
+def ranked_rows(draw, count):
+  """Rows of many lengths that choose from labels of their own, few of them twice."""
+  for _ in range(count):
+    labels = draw.sample(WORDS, draw.randint(2, 4))
+    if draw.random() < 0.5:
+      labels[0] += " " + draw.choice(WORDS)
+    text = " ".join(draw.choices(WORDS, k=draw.randint(1, 12)))
+    yield json.dumps({"text": text, "words": labels}).encode() + b"\n"
+
+
+def empty_rows(count):
+  row = json.dumps({"text": " ", "words": None, "other": "x" * 450}).encode() + b"\n"
+  return itertools.repeat(row, count)
+
+
+def last_row(output):
+  """The number in the last whole line of a file that is being written, or -1."""
+  if not output.exists():
+    return -1
+  with open(output, "rb") as source:
+    source.seek(max(0, source.seek(0, 2) - 4096))
+    lines = source.read().split(b"\n")[:-1]
+  return json.loads(lines[-1])["row"] if lines else -1
 
 
 # In this process: what the answers are.
@@ -284,17 +326,17 @@ def test_every_kind_of_broken_row_has_a_line(answered, folder):
   rows = [
     b'{"text": "a film", "id": 1}',
     b'{"text": ',
-    b'{"txt": "a film"}',
-    b'{"text": ""}',
-    b'{"text": null}',
+    b'{"txt": "a film", "id": 2}',
+    b'{"text": "", "id": [3], "more": NaN}',
+    b'{"text": null, "id": NaN, "more": 4}',
     b'{"text": "' + b"film " * 500 + b'"}',
-    b'{"text": "\xff"}',
-    b'{"text": "good", "id": NaN}',
+    b'{"text": "\xff", "id": "\xff"}',
+    b'{"text": "good", "id": NaN, "more": 7}',
     b'{"text": "good", "id": "\xff"}',
     '{"text": "好", "id": {"a": ["\u2028"]}}'.encode(),
   ]
   prompt = f"--prompt=p={folder / 'ranked.safetensors'}"
-  status, found, _ = answered("x.jsonl", b"\r\n".join(rows), prompt, "--keep=id")
+  status, found, _ = answered("x.jsonl", b"\r\n".join(rows), prompt, "--keep=id,more")
   assert status == 1 and [line["row"] for line in found] == list(range(10))
   errors = [line.get("error", "") for line in found]
   assert [bool(error) for error in errors] == [False, *[True] * 7, False, False]
@@ -304,8 +346,65 @@ def test_every_kind_of_broken_row_has_a_line(answered, folder):
     strict=True,
   ):
     assert part in error
+  kept = [[line.get(name, "left out") for name in ("id", "more")] for line in found[:8]]
+  assert kept == [
+    [1, None],
+    ["left out", "left out"],
+    [2, None],
+    [[3], "left out"],
+    ["left out", 4],
+    [None, None],
+    ["\udcff", None],
+    ["left out", 7],
+  ]
+  assert list(found[2]) == ["row", "error", "id", "more"]
   assert found[0]["id"] == 1 and found[8]["id"] == "\udcff"
   assert found[9]["id"] == {"a": ["\u2028"]}
+
+
+@pytest.mark.parametrize("broken", ['"good" film', '"a film'])
+def test_a_stray_quote_ends_the_run_until_it_is_repaired(answered, tmp_path, broken):
+  output = tmp_path / "out" / "answers.jsonl"
+  lines = ["text", "a film", '"a, plot"', "good", broken, "bad", "dull"]
+  given = ["--mode=rank", "--labels=yes,no", f"--output={output}", "--window=2"]
+  for turn in range(2):
+    status, _, err = answered("x.csv", "\n".join(lines), *given)
+    assert status == 2 and "x.csv line 5: its quotes do not match" in err, turn
+    assert "correct the line and give the same command again" in err
+    there = output.read_bytes()
+    assert [line["row"] for line in parsed(there)] == [0, 1, 2]
+  lines[4] = '"""good"" film"'
+  status, _, err = answered("x.csv", "\n".join(lines), *given)
+  assert status == 0 and "6 rows, 3 of them answered now" in err
+  assert output.read_bytes().startswith(there)
+  assert [line["row"] for line in parsed(output.read_bytes())] == list(range(6))
+
+
+def test_names_of_other_columns_end_no_run(answered):
+  rows = '{"text": "good", "a\\u0000": 1}\n{"text": "bad", "\\udcff": 1}\n'
+  status, found, err = answered("x.jsonl", rows, "--mode=rank", "--labels=yes,no")
+  assert status == 0 and len(found) == 2, err
+
+
+def test_another_model_at_the_same_path_is_not_continued(run, save_t5, tmp_path):
+  save_t5(tmp_path / "model", seed=0)
+  (tmp_path / "tiny.gin").write_text(PREDICTOR_GIN)
+  source, output = tmp_path / "x.txt", tmp_path / "answers.jsonl"
+  source.write_text("a film\na plot\n")
+  arguments = ["infer", f"--gin_file={tmp_path / 'tiny.gin'}", f"--input={source}"]
+  arguments += [f"--gin.CHECKPOINT_PATH={str(tmp_path / 'model')!r}", f"--output={output}"]
+  assert run(arguments).status == 0
+  before = output.read_bytes()
+  (tmp_path / "model").rename(tmp_path / "first")
+  save_t5(tmp_path / "model", seed=1)
+  assert "is complete: 2 rows" in run(arguments).err  # it needs no model
+  source.write_text("a film\na plot\ngood\n")
+  found = run(arguments)
+  assert found.status == 2 and "answers of a model whose fingerprint is" in found.err
+  assert output.read_bytes() == before
+  (tmp_path / "model").rename(tmp_path / "second")
+  (tmp_path / "first").rename(tmp_path / "model")
+  assert "3 rows, 1 of them answered now" in run(arguments).err
 
 
 def test_other_rows_or_settings_are_not_continued(answered, folder, tmp_path):
