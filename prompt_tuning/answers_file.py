@@ -39,7 +39,7 @@ class Seen(NamedTuple):
   sha256: str
 
 
-class Answers(Protocol):
+class AnswerLines(Protocol):
   """Where lines go.
 
   Attributes:
@@ -218,7 +218,7 @@ class AnswersFile:
 
 
 @contextlib.contextmanager
-def opened(name: str, settings: Mapping[str, str]) -> Iterator[Answers]:
+def opened(name: str, settings: Mapping[str, str]) -> Iterator[AnswerLines]:
   """Where lines go: a file, or stdout for "-"; see `AnswersFile`."""
   if name == STDOUT:
     yield Printed()

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from prompt_tuning import checks, formats
-from prompt_tuning.answers_file import Answers, Seen
+from prompt_tuning.answers_file import AnswerLines, Seen
 from prompt_tuning.data import rows
 from prompt_tuning.data.rows import Row
 from prompt_tuning.predictor import Predictor
@@ -116,7 +116,7 @@ class InferRows:
     return {key: str(value) for key, value in found.items()}
 
 
-def infer_rows(run: InferRows, answers: Answers) -> Outcome:
+def infer_rows(run: InferRows, answers: AnswerLines) -> Outcome:
   """Answers every row that has no line yet; the model is loaded where there is one.
 
   Args:
@@ -229,7 +229,7 @@ class _Readable:
 class _Trail:
   """The rows that were read, compared with those that have lines already."""
 
-  def __init__(self, source: str, answers: Answers):
+  def __init__(self, source: str, answers: AnswerLines):
     self.rows = 0
     self._source, self._answers = rows.place(source), answers
     self._before = answers.seen

@@ -17,7 +17,8 @@ class Limits:
     max_timeout_ms: Most that a request may name.
     grace_s: Longest that a stopping service works on.
     body_bytes: Largest body.
-    body_s: Longest that a body may take to arrive.
+    body_s: Longest that a body, or the head of a request, may take to arrive.
+    bodies_bytes: Most of all bodies that are arriving; the largest one always fits.
     texts: Most texts of a request.
     characters: Longest text, label or target.
     labels: Most labels of a text.
@@ -30,6 +31,7 @@ class Limits:
   grace_s: float = 30
   body_bytes: int = 8 << 20
   body_s: float = 30
+  bodies_bytes: int = 256 << 20
   texts: int = 128
   characters: int = 20_000
   labels: int = 64

@@ -56,7 +56,7 @@ def check_address(host: str, is_guarded: bool) -> None:
 def is_local(host: str) -> bool:
   """Whether only this machine reaches an address."""
   try:
-    return host in _LOCAL or ipaddress.ip_address(host).is_loopback
+    return host.lower() in _LOCAL or ipaddress.ip_address(host).is_loopback
   except ValueError:
     return False
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import jax
 import pytest
 from etils import epath
+from tiny_model import CONFIG
 
 from prompt_tuning import trees
 from prompt_tuning.checkpoints import prompt_files, t5x
@@ -23,15 +24,6 @@ if str(HERE) not in sys.path:
   sys.path.append(str(HERE))  # MIXTURE_OR_TASK_MODULE = 'tiny_tasks'
 
 BASE_STEP = 3
-CONFIG = T5Config(
-  vocab_size=4096,
-  d_model=16,
-  num_heads=2,
-  d_kv=8,
-  d_ff=32,
-  num_encoder_layers=1,
-  num_decoder_layers=1,
-)
 
 MODEL_GIN = f"""
 include 'prompt_tuning/configs/models/t5_1_1_reviews_prompt.gin'

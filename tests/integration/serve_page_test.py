@@ -238,6 +238,10 @@ def test_every_field_has_a_label(page):
     assert inside and inside[0].text
 
 
+def right(found) -> float:
+  return found.rect["x"] + found.rect["width"]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 900])
 def test_it_fits_into_narrow_windows_and_both_schemes(page, width, scheme, tmp_path):
@@ -251,6 +255,9 @@ def test_it_fits_into_narrow_windows_and_both_schemes(page, width, scheme, tmp_p
       "return [innerWidth, document.documentElement.scrollWidth]"
     )
     assert inner == width and content <= width
+    track, *_ = page.find_elements(By.CLASS_NAME, "track")
+    score, *_ = page.find_elements(By.CLASS_NAME, "score")
+    assert right(score) == pytest.approx(right(track), abs=1)
     paper = page.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, paper[4:-1].split(","))) < 200) == (scheme == "dark")
     assert page.save_screenshot(str(tmp_path / "page.png"))

@@ -1,21 +1,26 @@
 """The server as a process: its command line, its answers, how it ends and comes back."""
 
 import concurrent.futures
+import http.client
+import json
+import logging
 import pathlib
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
 import requests
-from conftest import CONFIG
-from serve_process import REPO, serving
+from serve_process import REPO, SECONDS, serving
+from tiny_model import CONFIG
 
-from prompt_tuning import config
+from prompt_tuning import checks, config
 from prompt_tuning.checkpoints import prompt_files
+from prompt_tuning.serving import server as servers
 
 PREDICTOR_GIN = f"""
 include 'prompt_tuning/configs/models/t5_1_1_reviews.gin'
@@ -77,47 +82,103 @@ def expected(base, model, prompt):
 
 def check(response: requests.Response, expected) -> None:
   assert response.status_code == 200, response.text
-  for got, own in zip(response.json()["answers"], expected, strict=True):
+  check_answers(response.json()["answers"], expected)
+
+
+def check_answers(answers, expected) -> None:
+  for got, own in zip(answers, expected, strict=True):
     assert got["text"] == own.text
     scores = [row["score"] for row in got["scores"]]
     np.testing.assert_allclose(scores, own.scores, atol=1e-5)
 
 
+REPEATS = 32  # of the texts: eight such requests wait longer than a server lingers
+
+
+class Asking:
+  """A client that asks on one connection until it is told that this one ends."""
+
+  def __init__(self, port: int, expected):
+    self._address, self._expected = ("127.0.0.1", port), list(expected) * REPEATS
+    self.seen: list[int] = []
+
+  def run(self) -> None:
+    """Returns when no connection is taken any more; any other loss raises."""
+    connection = http.client.HTTPConnection(*self._address, timeout=SECONDS)
+    while not self._read(self._ask(connection)):
+      pass
+    while True:
+      fresh = http.client.HTTPConnection(*self._address, timeout=SECONDS)
+      try:
+        found = self._ask(fresh)
+      except ConnectionError:  # refused, or closed before the server looked at it
+        return
+      self._read(found)
+
+  def _ask(self, connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
+    body = json.dumps({"texts": TEXTS * REPEATS, "prompt": "movies"})
+    connection.request("POST", "/v1/predict", body, {"Content-Type": "application/json"})
+    return connection.getresponse()
+
+  def _read(self, found: http.client.HTTPResponse) -> bool:
+    """Whether this was the last answer of the connection."""
+    content = json.loads(found.read())
+    if found.status == 200:
+      check_answers(content["answers"], self._expected)
+    else:
+      assert found.status == 503 and found.headers["Retry-After"]
+      assert content["error"]["code"] == "stopping"
+    self.seen.append(found.status)
+    return found.will_close
+
+
 @pytest.mark.slow
 def test_sigterm_under_load_loses_no_answer(arguments, expected):
-  over = threading.Event()
-
-  def ask(server, _):
-    """Statuses of one client; a connection that is refused was not accepted."""
-    seen = []
-    while not over.is_set():
-      try:
-        found = server.post("predict", texts=TEXTS, prompt="movies")
-      except requests.ConnectionError:
-        assert server.popen.poll() is not None or has_closed.is_set()
-        break
-      seen.append(found.status_code)
-      if found.status_code == 200:
-        check(found, expected)
-      else:
-        assert found.status_code == 503 and found.headers["Retry-After"]
-        assert found.json()["error"]["code"] == "stopping"
-    return seen
-
-  has_closed = threading.Event()
-  with serving(*arguments) as server:
-    check(server.post("predict", texts=TEXTS, prompt="movies"), expected)
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-      clients = [pool.submit(ask, server, i) for i in range(8)]
-      threading.Event().wait(1.0)
-      has_closed.set()  # from here on the socket may close
-      status = server.end(signal.SIGTERM)
-      over.set()
-      seen = [code for client in clients for code in client.result()]
+  with serving(*arguments) as server, concurrent.futures.ThreadPoolExecutor(8) as pool:
+    clients = [Asking(server.port, expected) for _ in range(8)]
+    runs = [pool.submit(client.run) for client in clients]
+    while not all(len(client.seen) >= 3 for client in clients):
+      assert not any(run.done() for run in runs), [run.exception(0) for run in runs]
+      time.sleep(0.01)
+    before = [len(client.seen) for client in clients]
+    status = server.end(signal.SIGTERM)
+    for run in runs:
+      run.result()
   assert status == 0
-  assert seen.count(200) > 20 and 503 in seen
+  following = [client.seen[n] for client, n in zip(clients, before, strict=True)]
+  # Most were waiting when the signal came; a client between two questions may get 503.
+  assert following.count(200) >= 4
+  assert 503 in [status for client in clients for status in client.seen]
   output = "".join(server.lines)
   assert "Traceback" not in output and "fine film" not in output
+
+
+ENDLESS = """
+import threading
+from prompt_tuning.serving import limits, server, service
+listener = server.bound("127.0.0.1", 0)
+print(listener.getsockname()[1], flush=True)
+loads_for_ever = service.Service(threading.Event().wait, 1, limits.Limits())
+server.run(loads_for_ever, listener, None)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pause", [0, 2])  # while it lingers, while it waits for the model
+def test_a_second_signal_ends_it_at_once(pause):
+  arguments = [sys.executable, "-c", ENDLESS]
+  with subprocess.Popen(arguments, cwd=REPO, stdout=subprocess.PIPE, text=True) as popen:
+    try:
+      url = f"http://127.0.0.1:{popen.stdout.readline().strip()}"
+      assert requests.get(f"{url}/healthz", timeout=SECONDS).status_code == 200
+      popen.send_signal(signal.SIGTERM)
+      time.sleep(pause)
+      start = time.monotonic()
+      popen.send_signal(signal.SIGINT)
+      assert popen.wait(SECONDS) == 0
+      assert time.monotonic() - start < 2
+    finally:
+      popen.kill()
 
 
 @pytest.mark.slow
@@ -203,10 +264,19 @@ def test_a_port_that_is_taken_is_said(run, model):
     )
 
 
+def test_two_servers_do_not_share_a_port():
+  refused = pytest.raises(checks.InputError, match="cannot be listened on")
+  with servers.bound("127.0.0.1", 0) as first, refused:
+    servers.bound("127.0.0.1", first.getsockname()[1])
+
+
 def test_a_prompt_that_does_not_fit_ends_the_server(run, model, tmp_path):
   path = tmp_path / "wide.safetensors"
   prompt_files.save_prompt(str(path), np.ones((2, 24), np.float32))
+  logger = logging.getLogger("prompt_tuning.serving")
+  before = list(logger.handlers), logger.propagate, logger.level
   found = run(["serve", *model, f"--prompt=wide={path}", "--port=0"])
+  assert before == (logger.handlers, logger.propagate, logger.level)
   assert found.status == 2 and found.err.startswith("prompt-tuning: the prompt ")
   assert "d_model: 24, here 16" in found.err and "Traceback" not in found.err
 

@@ -1,12 +1,23 @@
 """The queue: shared passes, no room, deadlines, clients that leave, passes that fail."""
 
 import concurrent.futures
+import contextlib
 import json
+import signal
 import socket
 import threading
+import time
 
 import pytest
-from live import BATCH, Held, raw, ready, running, tiny_predictor, wait_until
+from live import BATCH, SECONDS, Held, raw, ready, running, tiny_predictor, wait_until
+
+from prompt_tuning.serving import server
+from prompt_tuning.serving.limits import Limits
+
+HEAD = (
+  b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+  b"Content-Length: %d\r\n\r\n"
+)
 
 
 @pytest.fixture
@@ -107,13 +118,11 @@ def test_the_service_has_a_deadline_of_its_own_and_a_longest_one(held):
 
 def test_rows_of_a_client_that_left_are_dropped(held, pool):
   body = json.dumps({"texts": ["gone", "gone too"], "prompt": "mood"}).encode()
-  head = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\n"
-  head += b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
   with running(lambda: held) as client:
     ready(client)
     first = occupied(client, held, pool)
     with socket.create_connection(client.address) as leaving:
-      leaving.sendall(head + body)
+      leaving.sendall(HEAD % len(body) + body)
       wait_until(lambda: client.service.batcher.waiting == 2)
     wait_until(lambda: client.service.batcher.waiting == 0)
     other = pool.submit(ask, client, "other")
@@ -163,12 +172,9 @@ def test_a_prompt_that_was_removed_fails_its_own_request_only(pool):
     orphan = pool.submit(ask, client, "orphan", prompt="free")
     ranked = pool.submit(ask, client, "orphan", prompt="size")
     wait_until(lambda: client.service.batcher.waiting == 3)
-    removed = [
-      pool.submit(client.call, "DELETE", f"/v1/prompts/{name}") for name in ("free", "size")
-    ]
-    wait_until(lambda: len(client.service.batcher._changes) == 2)
+    for name in ("free", "size"):  # at once, whatever pass is going on
+      assert client.call("DELETE", f"/v1/prompts/{name}").status_code == 204
     held.go.set()
-    assert [one.result().status_code for one in removed] == [204, 204]
     assert first.result().status_code == other.result().status_code == 200
     for one in (orphan.result(), ranked.result()):
       assert one.status_code == 422 and one.json()["error"]["code"] == "invalid"
@@ -202,7 +208,9 @@ def test_a_stopping_service_answers_what_waits_and_takes_no_more(held, pool):
     for found in (client.call("GET", "/readyz"), ask(client, "more")):
       assert found.status_code == 503 and found.headers["Retry-After"]
       assert found.json()["error"]["code"] == "stopping"
+    time.sleep(3 * server._LINGER_S)  # an answer takes longer than the server lingers
     assert client.call("GET", "/healthz").status_code == 200
+    assert client.thread.is_alive() and not any(one.done() for one in [first, *waiting])
     held.go.set()
     assert [one.result().status_code for one in [first, *waiting]] == [200] * 4
     client.thread.join(30)
@@ -210,15 +218,110 @@ def test_a_stopping_service_answers_what_waits_and_takes_no_more(held, pool):
 
 
 def test_a_stopping_service_gives_up_after_its_grace(held, pool):
-  with running(lambda: held, grace_s=1) as client:
+  with running(lambda: held, grace_s=4 * server._LINGER_S) as client:
     ready(client)
     first = occupied(client, held, pool)
     waiting = pool.submit(ask, client, "waits")
     wait_until(lambda: client.service.batcher.waiting == 1)
+    start = time.monotonic()
     client.server.stop()
     assert waiting.result().status_code == 503
+    assert time.monotonic() - start >= client.service.limits.grace_s
+    assert client.thread.is_alive() and not first.done()
     held.go.set()
     assert first.result().status_code == 200
+
+
+def test_a_pass_that_outlives_the_grace_is_answered_with_an_error(held, pool):
+  with running(lambda: held, grace_s=0.2) as client:
+    client.server.config.timeout_graceful_shutdown = 1
+    first = occupied(ready(client), held, pool)
+    client.server.stop()
+    check_stopping(first.result())
+    client.thread.join(SECONDS)
+    assert not client.thread.is_alive()
+    held.go.set()
+
+
+def test_a_second_signal_waits_for_no_answer(held, pool):
+  with running(lambda: held) as client:
+    first = occupied(ready(client), held, pool)
+    client.server.handle_exit(signal.SIGTERM, None)
+    time.sleep(3 * server._LINGER_S)
+    assert client.thread.is_alive() and not first.done()
+    client.server.handle_exit(signal.SIGTERM, None)
+    check_stopping(first.result())
+    client.thread.join(3)
+    assert not client.thread.is_alive()
+    held.go.set()
+
+
+def check_stopping(found) -> None:
+  assert found.status_code == 503 and found.headers["Retry-After"]
+  assert found.json()["error"]["code"] == "stopping"
+
+
+def test_an_unfinished_body_does_not_delay_the_end(predictor):
+  with running(lambda: predictor) as client:
+    with socket.create_connection(ready(client).address, timeout=SECONDS) as slow:
+      slow.sendall(HEAD % 100 + b"{")
+      wait_until(lambda: client.server.gate.in_flight == 1)
+      client.server.stop()
+      found = b"".join(iter(lambda: slow.recv(65536), b""))
+    assert found.startswith(b"HTTP/1.1 503") and b'"stopping"' in found
+    client.thread.join(5)
+    assert not client.thread.is_alive()
+
+
+# Bodies that do not end, of many clients.
+
+
+@contextlib.contextmanager
+def unfinished(client, count, part):
+  """Connections that send a part of a body of 1000 bytes."""
+  gate = client.server.gate
+  with contextlib.ExitStack() as stack:
+    for _ in range(count):
+      one = stack.enter_context(socket.create_connection(client.address, timeout=SECONDS))
+      one.sendall(HEAD % 1000 + part)
+    wait_until(lambda: (gate.in_flight, gate.intake.size) == (count, count * len(part)))
+    yield
+  wait_until(lambda: (gate.in_flight, gate.intake.size) == (0, 0))
+
+
+def check_busy(found) -> None:
+  assert found.status_code == 503 and found.headers["Retry-After"]
+  assert found.json()["error"]["code"] == "busy"
+
+
+def test_bodies_that_arrive_have_a_common_limit(predictor):
+  with running(lambda: predictor, body_bytes=1000, bodies_bytes=2500) as client:
+    ready(client)
+    body = json.dumps({"texts": ["dull"], "prompt": "mood"})
+    kind = {"Content-Type": "application/json"}
+    with unfinished(client, 3, b" " * 800):
+      for method, path in (("POST", "/v1/predict"), ("PUT", "/v1/prompts/new")):
+        check_busy(client.call(method, path, data=body + " " * 500, headers=kind))
+      assert client.server.gate.intake.size == 2400
+      assert client.call("POST", "/v1/predict", data=body, headers=kind).status_code == 200
+    found = client.call("POST", "/v1/predict", data=body + " " * 500, headers=kind)
+    assert found.status_code == 200
+
+
+def test_the_largest_body_fits_alone(predictor):
+  with running(lambda: predictor, body_bytes=1000, bodies_bytes=1) as client:
+    assert ask(ready(client), "dull").status_code == 200
+
+
+def test_metrics_and_probes_are_answered_however_busy(predictor):
+  most = Limits(queue=1, texts=1).requests
+  with (
+    running(lambda: predictor, queue=1, texts=1) as client,
+    unfinished(ready(client), most, b""),
+  ):
+    check_busy(ask(client, "one more"))
+    for path in ("/metrics", "/healthz", "/readyz"):
+      assert client.call("GET", path).status_code == 200
 
 
 def test_a_second_request_may_wait_behind_the_first_on_one_connection(client):

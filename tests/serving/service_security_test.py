@@ -1,7 +1,10 @@
 """The token, the hosts, what browsers are told, and what stays inside."""
 
+import socket
+import time
+
 import pytest
-from live import ready, running
+from live import SECONDS, raw, ready, running, wait_until
 
 from prompt_tuning import checks
 from prompt_tuning.serving import security
@@ -52,7 +55,7 @@ def test_without_a_token_only_names_of_this_machine_are_answered(client, host):
   assert found.status_code == 403 and found.json()["error"]["code"] == "wrong_host"
 
 
-@pytest.mark.parametrize("host", ["localhost", "localhost:99", "127.0.0.1", "[::1]:8000"])
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:99", "127.0.0.1", "[::1]:8000"])
 def test_names_of_this_machine_are_answered(client, host):
   assert client.call("GET", "/v1/prompts", headers={"Host": host}).status_code == 200
 
@@ -96,14 +99,72 @@ def test_a_fault_of_ours_tells_nothing_inward(predictor, caplog):
 
 
 def test_the_log_has_a_line_per_request_and_no_text(client, caplog):
+  def lines():
+    """Those of the two requests; others may end late."""
+    found = [row.getMessage() for row in caplog.records]
+    return [line for line in found if " /v1/predict " in line or " /v1/none" in line]
+
   with caplog.at_level("INFO", logger="prompt_tuning.serving"):
+    caplog.clear()
     client.post("predict", texts=["most private words"], prompt="mood")
+    wait_until(lambda: len(lines()) == 1)  # it is written after the answer
     client.call("GET", "/v1/none%0Ax?secret=1")
-  lines = [row.getMessage() for row in caplog.records]
-  assert len(lines) == 2
-  assert lines[0].startswith("POST /v1/predict 200 ")
-  assert lines[1].startswith("GET /v1/none%0Ax 404 ")
+    wait_until(lambda: len(lines()) == 2)
+  assert lines()[0].startswith("POST /v1/predict 200 ")
+  assert lines()[1].startswith("GET /v1/none%0Ax 404 ")
   assert "private" not in caplog.text and "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+  "begun", [b"", b"GET /", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /"]
+)
+def test_connections_that_do_not_ask_are_closed(predictor, begun):
+  with running(lambda: predictor, body_s=0.5) as client:
+    with socket.create_connection(ready(client).address, timeout=SECONDS) as slow:
+      slow.settimeout(0.1)
+      slow.sendall(begun)
+      dribble(slow)
+    assert client.call("GET", "/healthz").status_code == 200
+
+
+def test_a_connection_that_asks_stays_however_long(predictor):
+  question = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+  with (
+    running(lambda: predictor, body_s=1) as client,
+    socket.create_connection(ready(client).address, timeout=SECONDS) as steady,
+  ):
+    for _ in range(5):
+      for part in (question[:9], question[9:]):
+        time.sleep(0.15)
+        steady.sendall(part)
+      found = b""
+      while b"alive" not in found:
+        part = steady.recv(65536)
+        assert part, "it was closed"
+        found += part
+
+
+def test_a_refusal_arrives_though_the_body_comes_after_it(guarded):
+  """Closed at once, the connection would be reset by the body, and the answer lost."""
+  head = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+  head += b"Content-Length: 100000\r\n\r\n"
+  found = raw(guarded, head, b" " * 50_000, b" " * 50_000, pause=0.1)
+  assert found.startswith(b"HTTP/1.1 401") and found.endswith(b"}}")
+
+
+def dribble(slow: socket.socket) -> None:
+  """Sends a byte now and then until the server closes."""
+  end = time.monotonic() + 10
+  while time.monotonic() < end:
+    try:
+      slow.sendall(b"x")
+      if not slow.recv(65536):
+        return
+    except TimeoutError:
+      pass
+    except ConnectionError:
+      return
+  raise AssertionError("it is still open")
 
 
 # The token's source.
@@ -138,6 +199,6 @@ def test_strangers_need_a_token(host):
     security.check_address(host, is_guarded=False)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "::1"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "LocalHost", "::1"])
 def test_this_machine_needs_none(host):
   security.check_address(host, is_guarded=False)
