@@ -84,15 +84,15 @@ def candidates(words: Words, vocabulary: Vocabulary) -> np.ndarray:
 
 def check_distinct(words: Words, rows: Sequence[Sequence[int] | np.ndarray]) -> None:
   """Raises `InputError` where two words become the same tokens."""
-  seen: set[tuple[int, ...]] = set()
+  seen: dict[tuple[int, ...], str] = {}
   for word, row in zip(words, rows, strict=True):
     key = tuple(map(int, row))
     if key in seen:
       raise checks.InputError(
-        f"the label {word!r} is the same to the vocabulary as another one, expected words "
-        "that it tells apart; choose another label word"
+        f"the labels {seen[key]!r} and {word!r} are the same to the vocabulary, expected "
+        "words that it tells apart; choose another label word"
       )
-    seen.add(key)
+    seen[key] = word
 
 
 def padded(rows: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:

@@ -227,7 +227,7 @@ def test_what_cannot_be_predicted_is_refused(predictor, asked, message):
 @pytest.mark.parametrize(
   ("labels", "message"),
   [
-    (["x", "x"], "text 0: the label 'x' is the same"),
+    (["x", "x"], "text 0: the labels 'x' and 'x' are the same"),
     ([["x"], ["y"]], "there are 2 and 1 texts, expected one list of labels for each text"),
     ([], "there are no candidates"),
     (["x", " "], "the candidate ' ' is empty"),
@@ -346,7 +346,7 @@ def test_a_prompt_of_another_model_is_refused(changing, prompts, tmp_path, facts
     (np.ones((2, 8), np.float32), None, "has shape [2, 8], expected [2, 16]"),
     (np.ones((2, 16), np.int32), None, "it holds [2, 16] of int32"),
     (np.ones((2, 3, 16), np.float32), None, "a bank of 2 prompts, not one"),
-    (np.ones((2, 16), np.float32), ["x", "x"], "the same to the vocabulary as another"),
+    (np.ones((2, 16), np.float32), ["x", "x"], "the same to the vocabulary"),
     (np.ones((2, 16), np.float32), ["much too long"], "expected at most 10; shorten it"),
     ("nowhere.safetensors", None, "there is no prompt at nowhere.safetensors"),
   ],

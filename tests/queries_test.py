@@ -57,7 +57,7 @@ def test_what_cannot_be_asked_is_refused(tokenizer, asked, message):
 def test_words_that_the_vocabulary_does_not_know_are_no_labels():
   tokenizer = Tokenizer(vocabularies.EMBEDDED, 8, 4)
   np.testing.assert_array_equal(tokenizer.labels(("bad", "good"))[:, -1], 1)
-  with pytest.raises(checks.InputError, match="same to the vocabulary as another"):
+  with pytest.raises(checks.InputError, match="the same to the vocabulary"):
     tokenizer.labels(("good", "Good"))  # it folds case
 
 

@@ -123,7 +123,7 @@ def test_a_run_refuses_to_continue_on_other_rows(run, training, files):
 def test_label_words_that_the_vocabulary_cannot_tell_apart_are_refused(run, training):
   found = run(training(LABEL_WORDS={"0": "Good", "1": "good"}, LABELS="task"))
   assert found.status == 2
-  assert "the label 'Good' is the same to the vocabulary" in found.err
+  assert "the labels 'Good' and 'good' are the same to the vocabulary" in found.err
 
 
 def test_five_lines_of_python(base, files, tmp_path):
