@@ -33,7 +33,7 @@ from prompt_tuning.data import movie_reviews
 
 LABELS = ["negative", "positive"]
 TASKS = 8
-REQUESTS = {1: 200, 8: 800, 64: 3200}  # clients -> requests of all of them together
+REQUESTS = {1: 100, 8: 240, 64: 960}  # clients -> requests of all of them together
 
 
 @contextmanager

@@ -150,7 +150,8 @@ def bound(host: str, port: int) -> socket.socket:
     if not 0 <= port <= _LAST_PORT:  # getaddrinfo would take it modulo 2^16
       raise OverflowError(f"ports end at {_LAST_PORT}")
     family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family)
+    # With the protocol named, or asyncio would not switch off Nagle's delay of 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(place)
     listener.listen()  # here, since two sockets may be bound to a port if none listens
