@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 from flax import nnx
 
-from prompt_tuning import checks, formats, partitioning, trees
+from prompt_tuning import checks, formats, trees
 from prompt_tuning.checkpoints import prompt_files
 from prompt_tuning.checkpoints.checkpoint import Checkpoint
 from prompt_tuning.checkpoints.prompt_files import PromptFile
@@ -16,10 +16,11 @@ from prompt_tuning.models import parameters
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.models.parameters import Parameters
 from prompt_tuning.models.t5 import T5
+from prompt_tuning.partitioning import Layout
 from prompt_tuning.prompts.bank import PromptBank
 from prompt_tuning.prompts.prompted import PromptedT5
 from prompt_tuning.prompts.start import FromFile, Prompt
-from prompt_tuning.types import Array, Frozen
+from prompt_tuning.types import Array, Frozen, unconstrained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,7 @@ def load_base(
   config: T5Config,
   source: RestoreCheckpointConfig,
   kind: type[nnx.Variable] = Frozen,
-  mesh: jax.sharding.Mesh | None = None,
+  layout: Layout | None = None,
 ) -> Base:
   """Restores a model; every name and shape must fit.
 
@@ -54,26 +55,32 @@ def load_base(
     config: Its shape.
     source: Its checkpoint, of any format.
     kind: `Tunable` where the model itself learns.
-    mesh: Devices that each get a whole copy; None is one device.
+    layout: Devices, and how the weights lie on them; None is one device.
 
   Raises:
-    InputError: The checkpoint is unusable or of another model.
+    InputError: The checkpoint is unusable or of another model, or the model does not
+      divide over the devices.
   """
+  variables = trees.flat_variables(T5.abstract(config))
+  if layout is not None:
+    layout.check(variables)
   checkpoint = formats.load(source.path)
   check_facts(config, checkpoint)
-  variables = trees.flat_variables(T5.abstract(config))
   expected = {path: v.get_value().shape for path, v in variables.items()}
+  axes = {path: v.get_metadata("axes") for path, v in variables.items()}
   params = restore(
     checkpoint,
     expected,
     ignore=source.ignore,
     initialise=source.initialise,
     dtype=source.dtype,
-    sharding=None if mesh is None else lambda _: partitioning.replicated(mesh),
+    sharding=None if layout is None else lambda path: layout.sharding(axes[path]),
   )
   random = parameters.random_from(jax.random.key(0))
   source_of = parameters.taken_from(params, otherwise=random)
-  return Base.of(T5(config, Parameters(source_of, kind)), checkpoint.step)
+  constrain = unconstrained if layout is None else layout.constrain
+  model = T5(config, Parameters(source_of, kind, constrain=constrain))
+  return Base.of(model, checkpoint.step)
 
 
 def check_facts(config: T5Config, checkpoint: Checkpoint) -> None:
@@ -104,7 +111,7 @@ def with_prompt(
   bank = prompt.initialize(
     key,
     base.model.config.d_model,
-    lambda: jax.device_get(base.model.token_embedder.embedding.get_value()),
+    lambda: trees.to_host(base.model.token_embedder.embedding.get_value()),
     vocabulary.load,
   )
   return PromptedT5(base.model, PromptBank(bank))

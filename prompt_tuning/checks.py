@@ -36,6 +36,14 @@ def choice(kind: str, value: str, known: Sequence[str]) -> str:
   return value
 
 
+def one_of(values: Sequence[object]) -> str:
+  """What may be chosen, as "1, 2 or 4"; at most the last eight."""
+  shown = [str(value) for value in values][-8:]
+  if len(shown) < 2:
+    return "".join(shown)
+  return f"{', '.join(shown[:-1])} or {shown[-1]}"
+
+
 def shape(what: str, found: Sequence[int], expected: Sequence[int], remedy: str) -> None:
   """Raises `InputError` unless the two shapes are equal."""
   if tuple(found) != tuple(expected):

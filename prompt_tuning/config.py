@@ -48,6 +48,9 @@ CONFIGURABLES = {
   "tables.Table": "prompt_tuning.data.table:Table",
   "trainer.Trainer": "prompt_tuning.training.trainer:Trainer",
   "partitioning.PjitPartitioner": "prompt_tuning.partitioning:Partitioner",
+  "partitioning.standard_logical_axis_rules": (
+    "prompt_tuning.axis_rules:standard_logical_axis_rules"
+  ),
   "decoding.Prediction": "prompt_tuning.prediction:Prediction",
   "decoding.greedy": "prompt_tuning.decoding.greedy:Greedy",
   "decoding.temperature_sample": "prompt_tuning.decoding.sampling:Sampling",

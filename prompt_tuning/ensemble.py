@@ -83,10 +83,10 @@ def ensemble(config: EnsembleConfig, config_text: str = "") -> dict[str, Any]:
   """
   config.check()
   folder = files.output_folder(config.output_dir, "EVAL_OUTPUT_DIR")
-  mesh = config.partitioner.mesh(config.dataset.batch_size)
-  base = assembly.load_base(config.model, config.checkpoint, mesh=mesh)
+  layout = config.partitioner.layout(config.dataset.batch_size)
+  base = assembly.load_base(config.model, config.checkpoint, layout=layout)
   model = assembly.with_prompts(base, config.prompts, config.vocabulary)
-  members = Members(model, config.prediction, config.vocabulary, mesh)
+  members = Members(model, config.prediction, config.vocabulary, layout)
   quiet.import_seqio()
   from prompt_tuning.data import evaluation, registry
 

@@ -97,15 +97,15 @@ def prepare(config: Any) -> Ready:
     InputError: Checkpoint or prompt cannot be used.
   """
   config.check()
-  mesh = config.partitioner.mesh(config.dataset.batch_size)
-  base = assembly.load_base(config.model, config.checkpoint, mesh=mesh)
+  layout = config.partitioner.layout(config.dataset.batch_size)
+  base = assembly.load_base(config.model, config.checkpoint, layout=layout)
   model = _prompted(base, config.prompt, config.vocabulary)
   split = states.Split.of(model)
-  frozen = partitioning.replicate(split.frozen, mesh)
+  frozen = layout.place(split.frozen)
   answers = predictions.answers(
-    split, frozen, config.prediction, config.vocabulary, mesh, config.prompt.places
+    split, frozen, config.prediction, config.vocabulary, layout.mesh, config.prompt.places
   )
-  params = partitioning.replicate(trees.values(split.tunable), mesh)
+  params = trees.values(layout.place(split.tunable))
   return Ready(base, params, answers)
 
 

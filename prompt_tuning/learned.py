@@ -7,16 +7,16 @@ how its optimizer is laid out, and how the best state is kept and read back.
 import dataclasses
 from typing import Protocol
 
-import jax
 import numpy as np
 import optax
 from etils import epath
 
-from prompt_tuning import assembly
+from prompt_tuning import assembly, distributed, trees
 from prompt_tuning.checkpoints import prompt_files, t5x
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.models.config import T5Config
+from prompt_tuning.partitioning import Layout
 from prompt_tuning.prompts import bank
 from prompt_tuning.prompts.prompted import PromptedT5
 from prompt_tuning.prompts.start import Prompt
@@ -34,9 +34,9 @@ class Learned(Protocol):
   name: str
 
   def load(
-    self, config: T5Config, source: RestoreCheckpointConfig, mesh: jax.sharding.Mesh
+    self, config: T5Config, source: RestoreCheckpointConfig, layout: Layout
   ) -> assembly.Base:
-    """The pretrained model, on the devices of `mesh`."""
+    """The pretrained model, on its devices."""
 
   def model(self, base: assembly.Base, vocabulary: Vocabulary, key: Array) -> PromptedT5:
     """The model of which the tunable variables learn."""
@@ -55,7 +55,7 @@ class Learned(Protocol):
   def best(self, folder: epath.Path) -> epath.Path:
     """Where the best state lies."""
 
-  def load_best(self, folder: epath.Path) -> Params:
+  def load_best(self, folder: epath.Path) -> dict[str, np.ndarray]:
     """The best state."""
 
 
@@ -67,10 +67,10 @@ class PromptTuning:
   name = "prompt"
 
   def load(
-    self, config: T5Config, source: RestoreCheckpointConfig, mesh: jax.sharding.Mesh
+    self, config: T5Config, source: RestoreCheckpointConfig, layout: Layout
   ) -> assembly.Base:
     """See `Learned`."""
-    return assembly.load_base(config, source, mesh=mesh)
+    return assembly.load_base(config, source, layout=layout)
 
   def model(self, base: assembly.Base, vocabulary: Vocabulary, key: Array) -> PromptedT5:
     """See `Learned`."""
@@ -84,25 +84,29 @@ class PromptTuning:
 
   def save_step(self, folder: epath.Path, step: int, params: Params) -> None:
     """Writes `numpy_checkpoints/checkpoint_<step>/`."""
-    prompt_files.save_step(folder, step, bank.PATH, _only_prompt(params))
+    prompt = _only_prompt(params)
+    if distributed.is_first():
+      prompt_files.save_step(folder, step, bank.PATH, prompt)
 
   def save_best(self, folder: epath.Path, params: Params, metadata: dict) -> None:
     """Writes `prompt.safetensors`."""
-    prompt_files.save_prompt(str(self.best(folder)), _only_prompt(params), metadata)
+    prompt = _only_prompt(params)
+    if distributed.is_first():
+      prompt_files.save_prompt(str(self.best(folder)), prompt, metadata)
 
   def best(self, folder: epath.Path) -> epath.Path:
     """See `Learned`."""
     return folder / "prompt.safetensors"
 
-  def load_best(self, folder: epath.Path) -> Params:
+  def load_best(self, folder: epath.Path) -> dict[str, np.ndarray]:
     """See `Learned`."""
     found = prompt_files.read(self.best(folder)).prompt
-    return {_BANK: jax.numpy.asarray(found.reshape(-1, *found.shape[-2:]))}
+    return {_BANK: found.reshape(-1, *found.shape[-2:])}
 
 
 def _only_prompt(params: Params) -> np.ndarray:
   """The bank; without its first axis where it holds one prompt."""
-  prompts = jax.device_get(params[_BANK])
+  prompts = trees.to_host(params[_BANK])
   return prompts[0] if prompts.shape[0] == 1 else prompts
 
 
@@ -113,10 +117,10 @@ class ModelTuning:
   name = "model_tuning"
 
   def load(
-    self, config: T5Config, source: RestoreCheckpointConfig, mesh: jax.sharding.Mesh
+    self, config: T5Config, source: RestoreCheckpointConfig, layout: Layout
   ) -> assembly.Base:
     """See `Learned`."""
-    return assembly.load_base(config, source, Tunable, mesh)
+    return assembly.load_base(config, source, Tunable, layout)
 
   def model(self, base: assembly.Base, vocabulary: Vocabulary, key: Array) -> PromptedT5:
     """See `Learned`."""
@@ -135,9 +139,11 @@ class ModelTuning:
 
   def save_best(self, folder: epath.Path, params: Params, metadata: dict) -> None:
     """Writes `best/checkpoint_<step>` in T5X's format and removes the one before."""
+    model = {p.removeprefix(_MODEL): trees.to_host(x) for p, x in params.items()}
+    if not distributed.is_first():
+      return
     place = self.best(folder)
     before = [] if not place.exists() else list(place.glob("checkpoint_*"))
-    model = {path.removeprefix(_MODEL): value for path, value in params.items()}
     t5x.save(place, model, metadata["step"], "float32")
     for path in before:
       if path.name != f"checkpoint_{metadata['step']}":
@@ -147,7 +153,7 @@ class ModelTuning:
     """See `Learned`."""
     return folder / "best"
 
-  def load_best(self, folder: epath.Path) -> Params:
+  def load_best(self, folder: epath.Path) -> dict[str, np.ndarray]:
     """See `Learned`."""
     found = t5x.load(str(self.best(folder)))
-    return {_MODEL + path: jax.numpy.asarray(value) for path, value in found.items()}
+    return {_MODEL + path: value for path, value in found.items()}

@@ -19,6 +19,7 @@ from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.decoding import ensembling
 from prompt_tuning.decoding.ranking import rank
 from prompt_tuning.decoding.step import key_of
+from prompt_tuning.partitioning import Layout
 from prompt_tuning.prediction import Batch, Prediction, candidates
 from prompt_tuning.prompts.prompted import PromptedT5
 from prompt_tuning.training import state as states
@@ -36,7 +37,7 @@ class Members:
     model: The frozen model with a bank of prompts.
     how: Decode or rank. Decoded answers are voted on whatever the rule.
     vocabulary: Encodes the labels.
-    mesh: Where batches go.
+    layout: Where the model and batches go.
   """
 
   def __init__(
@@ -44,22 +45,22 @@ class Members:
     model: PromptedT5,
     how: Prediction,
     vocabulary: Vocabulary,
-    mesh: jax.sharding.Mesh,
+    layout: Layout,
   ):
     assert model.bank is not None
     self.count = model.bank.num_prompts
-    self._how, self._vocabulary, self._mesh = how, vocabulary, mesh
+    self._how, self._vocabulary, self._mesh = how, vocabulary, layout.mesh
     split = states.Split.of(model)
-    tunable = trees.values(split.tunable)
-    self._arrays = partitioning.replicate((tunable, split.frozen), mesh)
-    count = self.count
+    tunable = trees.values(layout.place(split.tunable))
+    self._arrays = (tunable, layout.place(split.frozen))
+    count, whole = self.count, partitioning.replicated(layout.mesh)
 
     def rows(batch: Mapping[str, Array]) -> tuple[Array, Array]:
       inputs = batch["encoder_input_tokens"]
       ids = jnp.tile(jnp.arange(count), inputs.shape[0])
       return jnp.repeat(inputs, count, axis=0), ids
 
-    @jax.jit
+    @functools.partial(jax.jit, out_shardings=whole)
     def ranked(arrays, batch, words):
       model, (inputs, ids) = split.merge(*arrays), rows(batch)
       _, scores = rank(
@@ -72,7 +73,7 @@ class Members:
       best = jnp.argmax(jnp.concatenate([scores, *together], axis=1), axis=-1)
       return jnp.take(words, best, axis=0)
 
-    @jax.jit
+    @functools.partial(jax.jit, out_shardings=whole)
     def decoded(arrays, batch):
       model, (inputs, ids) = split.merge(*arrays), rows(batch)
       max_len = how.max_len or batch["decoder_target_tokens"].shape[1]
@@ -81,7 +82,7 @@ class Members:
       voted = ensembling.voted(tokens, scores)[:, None]
       return jnp.concatenate([tokens, *[voted] * len(ensembling.RULES)], axis=1)
 
-    @jax.jit
+    @functools.partial(jax.jit, out_shardings=whole)
     def likelihoods(arrays, batch):
       model, (inputs, ids) = split.merge(*arrays), rows(batch)
       targets = jnp.repeat(batch["decoder_target_tokens"], count, axis=0)

@@ -138,8 +138,9 @@ def answers(
     places: The prompt of each task in the bank; None where one answers for all.
   """
   tokens_of = functools.cache(lambda words: candidates(words, vocabulary))
+  whole = partitioning.replicated(mesh)  # every process reads all answers
 
-  @jax.jit
+  @functools.partial(jax.jit, out_shardings=whole)
   def choose(params, frozen, batch, words):
     model = split.merge(params, frozen)
     inputs, ids = batch["encoder_input_tokens"], batch.get("prompt_ids")
@@ -154,7 +155,7 @@ def answers(
     tokens = jnp.take_along_axis(words, order[..., None], axis=1)
     return tokens, jnp.take_along_axis(scores, order, axis=1)
 
-  @jax.jit
+  @functools.partial(jax.jit, out_shardings=whole)
   def decode(params, frozen, batch):
     model = split.merge(params, frozen)
     inputs, ids = batch["encoder_input_tokens"], batch.get("prompt_ids")
@@ -162,7 +163,7 @@ def answers(
     key = key_of(inputs)
     return model.generate_all(inputs, max_len, ids, how.decoding, key)
 
-  @jax.jit
+  @functools.partial(jax.jit, out_shardings=whole)
   def likelihood(params, frozen, batch):
     model = split.merge(params, frozen)
     targets = batch["decoder_target_tokens"]

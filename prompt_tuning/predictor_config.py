@@ -63,9 +63,9 @@ class PredictorConfig:
       InputError: Checkpoint or prompt cannot be used.
     """
     self.check()
-    mesh = self.partitioner.mesh(self.batch_size)
+    layout = self.partitioner.layout(self.batch_size)
     return Predictor(
-      assembly.load_base(self.model, self.checkpoint, mesh=mesh),
+      assembly.load_base(self.model, self.checkpoint, layout=layout),
       self.prompts,
       self.labels,
       self.vocabulary,
@@ -75,5 +75,5 @@ class PredictorConfig:
       self.max_output_len,
       self.batch_size,
       self.decoding,
-      mesh,
+      layout.mesh,
     )

@@ -22,19 +22,24 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
 from prompt_tuning import (
   __version__,
   assembly,
   checks,
+  distributed,
   files,
   metrics_log,
   partitioning,
   throughput,
+  trees,
 )
 from prompt_tuning.checkpoints import run_state, t5x
 from prompt_tuning.data import token_arrays
 from prompt_tuning.data.token_arrays import TokenArrays
+from prompt_tuning.models import parameters
+from prompt_tuning.models.parameters import Parameters
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.pretrain_config import PretrainConfig
 from prompt_tuning.progress import Progress
@@ -76,8 +81,10 @@ def pretrain(config: PretrainConfig, config_text: str = "") -> dict[str, Any]:
     InputError: The tokens or the checkpoint cannot be used, or a weight became NaN.
   """
   folder = files.output_folder(config.model_dir, "MODEL_DIR")
+  distributed.share(folder, "MODEL_DIR")
   run = _Run(config, folder)
-  (folder / "config.gin").write_text(config_text)
+  if run.writes:
+    (folder / "config.gin").write_text(config_text)
   run.loop()
   return run.finish()
 
@@ -94,20 +101,24 @@ class _Run:
       split: [_rows(place, manifest, o.name, split) for o in config.objectives]
       for split in token_arrays.SPLITS
     }
+    self.layout = config.partitioner.layout(
+      int(np.gcd.reduce([o.batch_size for o in config.objectives]))
+    )
+    self.mesh, self.writes = self.layout.mesh, distributed.is_first()
     key_init, key_train = jax.random.split(jax.random.key(config.random_seed))
     model, base, self.first = self._start(key_init)
     self.manifest_hash = files.sha256(place / token_arrays.MANIFEST)
     self.memory = Memory(config.identity(self.manifest_hash, base), {}, [], {})
-    self.mesh = config.partitioner.mesh(
-      int(np.gcd.reduce([o.batch_size for o in config.objectives]))
-    )
     self.split = states.Split.of(PromptedT5(model))
-    self.frozen = partitioning.replicate(self.split.frozen, self.mesh)
+    self.frozen = self.layout.place(self.split.frozen)
     transformation = config.optimizer.transformation(config.learning_rate_fn)
     state = states.create(self.split, transformation, key_train, self.first)
-    self.state = partitioning.replicate(self._resumed(state), self.mesh)
+    shardings = self.layout.like(state, trees.flat_variables(self.split.tunable))
+    self.state = jax.device_put(self._resumed(state), shardings)
     self.meter = throughput.Meter(**self.memory.meter)
-    self.step_fn = steps.train_step(self.split, transformation, config.loss)
+    self.step_fn = steps.train_step(
+      self.split, transformation, config.loss, shardings=shardings
+    )
     self.eval_fn = steps.eval_step(self.split, Loss(z_loss=0.0))  # nats per token
     self.drawn, self.counted = token_arrays.draws(
       [o.rate for o in config.objectives], config.total_steps, config.random_seed
@@ -116,9 +127,20 @@ class _Run:
   def _start(self, key: jax.Array) -> tuple[T5, str, int]:
     """The model to train, the fingerprint of what it starts from, and its step."""
     if self.config.checkpoint is None:
-      return T5.random(self.config.model, key, Tunable), "none", 0
-    base = assembly.load_base(self.config.model, self.config.checkpoint, Tunable)
+      return self._random(key), "none", 0
+    base = assembly.load_base(
+      self.config.model, self.config.checkpoint, Tunable, self.layout
+    )
     return base.model, base.fingerprint, base.step
+
+  def _random(self, key: jax.Array) -> T5:
+    """A fresh model, each of its weights drawn where it lies."""
+    self.layout.check(trees.flat_variables(T5.abstract(self.config.model)))
+    source = parameters.random_from(key)
+    constrain = self.layout.constrain
+    model = T5(self.config.model, Parameters(source, Tunable, constrain=constrain))
+    graph, weights = nnx.split(model)
+    return nnx.merge(graph, self.layout.place(weights))
 
   def _resumed(self, state: states.TrainState) -> states.TrainState:
     saved = run_state.steps(self.folder)
@@ -140,7 +162,7 @@ class _Run:
         f"{self.folder} is at step {done} already, TRAIN_STEPS ends at {last}, expected a "
         "later step; raise TRAIN_STEPS or choose another MODEL_DIR"
       )
-    log = metrics_log.MetricsLog(self.folder, done)
+    log = metrics_log.MetricsLog(self.folder, done) if self.writes else None
     bar = Progress("pretrain", config.total_steps, done - self.first)
     sums: dict[str, list] = {}
     began = time.perf_counter()
@@ -162,12 +184,13 @@ class _Run:
           peak = throughput.matmul_peak(config.model.dtype) * self.mesh.size
           self.memory.peaks.append(peak)
           values = {**values, **self.memory.held_out}
-        if values:
+        if values and log is not None:
           log.write(done, values)
         if save:
           self._save(done)
         began = time.perf_counter()
-    log.close()
+    if log is not None:
+      log.close()
     bar.close()
 
   def _step(self, index: int, sums: dict[str, list]) -> None:
@@ -218,9 +241,12 @@ class _Run:
 
   def finish(self) -> dict[str, Any]:
     """Writes the checkpoint and returns the summary."""
-    params = {p.removeprefix("model/"): v for p, v in self.state.params.items()}
+    params = {
+      p.removeprefix("model/"): trees.to_host(v) for p, v in self.state.params.items()
+    }
     step = int(self.state.step)
-    t5x.save(self.folder, params, step, self.config.save_dtype)
+    if self.writes:
+      t5x.save(self.folder, params, step, self.config.save_dtype)
     peak = statistics.median(self.memory.peaks)
     summary = {
       "step": step,
@@ -238,8 +264,9 @@ class _Run:
       "hardware": f"{jax.device_count()} x {jax.devices()[0].device_kind}, "
       f"{platform.machine()}",
     }
-    text = json.dumps(summary, indent=2) + "\n"
-    files.write_atomically(self.folder / "pretraining.json", text.encode())
+    if self.writes:
+      text = json.dumps(summary, indent=2) + "\n"
+      files.write_atomically(self.folder / "pretraining.json", text.encode())
     return summary
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from tqdm import tqdm
 
+from prompt_tuning import distributed
+
 _SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -25,7 +27,8 @@ class Progress:
     self._began = self._shown = time.monotonic()
     self._lines = 0
     self._bar = None
-    if sys.stderr.isatty():
+    self._silent = not distributed.is_first()
+    if sys.stderr.isatty() and not self._silent:
       self._bar = tqdm(total=total or None, initial=done, desc=what, file=sys.stderr)
 
   def update(self, step: int, values: Mapping[str, float] | None = None) -> None:
@@ -55,6 +58,8 @@ class Progress:
 
   def _due(self, step: int) -> bool:
     """Whether a line is due: now and then, and at the end of what took a while."""
+    if self._silent:
+      return False
     waited = time.monotonic() - self._shown >= _SECONDS_BETWEEN_LINES
     return waited or (0 < self._total <= step and self._lines > 0)
 

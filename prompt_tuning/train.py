@@ -27,6 +27,7 @@ from prompt_tuning import (
   assembly,
   checks,
   comparison,
+  distributed,
   files,
   metrics_log,
   partitioning,
@@ -36,6 +37,7 @@ from prompt_tuning import prediction as predictions
 from prompt_tuning.checkpoints import run_state
 from prompt_tuning.data import quiet
 from prompt_tuning.data.dataset_config import DatasetConfig
+from prompt_tuning.partitioning import Layout
 from prompt_tuning.progress import Progress
 from prompt_tuning.prompts.prompted import PromptedT5, t5x_path
 from prompt_tuning.train_config import TrainConfig
@@ -81,11 +83,13 @@ def train(config: TrainConfig, config_text: str = "") -> dict[str, Any]:
   """
   config.check()
   folder = files.output_folder(config.model_dir, "MODEL_DIR")
-  mesh = config.partitioner.mesh(config.train_dataset.batch_size)
-  base = config.learned.load(config.model, config.checkpoint, mesh)
-  run = _Run(config, base, folder, mesh)
-  (folder / "config.gin").write_text(config_text)
-  (folder / "summary.json").unlink(missing_ok=True)  # it may be of fewer steps
+  distributed.share(folder, "MODEL_DIR")
+  layout = config.partitioner.layout(config.train_dataset.batch_size)
+  base = config.learned.load(config.model, config.checkpoint, layout)
+  run = _Run(config, base, folder, layout)
+  if distributed.is_first():
+    (folder / "config.gin").write_text(config_text)
+    (folder / "summary.json").unlink(missing_ok=True)  # it may be of fewer steps
   run.loop()
   return run.finish()
 
@@ -98,9 +102,11 @@ class _Run:
     config: TrainConfig,
     base: assembly.Base,
     folder: epath.Path,
-    mesh: jax.sharding.Mesh,
+    layout: Layout,
   ):
-    self.config, self.base, self.folder, self.mesh = config, base, folder, mesh
+    self.config, self.base, self.folder = config, base, folder
+    self.layout, self.mesh = layout, layout.mesh
+    self.writes = distributed.is_first()
     trainer, dataset = config.trainer, config.train_dataset
     key_learned, key_train = jax.random.split(jax.random.key(trainer.random_seed))
     model = config.learned.model(base, config.vocabulary, key_learned)
@@ -109,7 +115,7 @@ class _Run:
     _say(registry.cut(dataset))
     self.first, self.last = trainer.steps(base.step)
     self.split = states.Split.of(model)
-    self.frozen = partitioning.replicate(self.split.frozen, self.mesh)
+    self.frozen = layout.place(self.split.frozen)
     optimizer = config.learned.optimizer(
       config.optimizer.transformation(config.learning_rate_fn, self.first)
     )
@@ -117,11 +123,18 @@ class _Run:
     rows = {**registry.identity(dataset), **registry.identity(config.eval_dataset)}
     identity = {**config.identity(base), **rows}
     self.memory = Memory(identity, self.first)
-    self.state = partitioning.replicate(self._resumed(state), self.mesh)
+    shardings = layout.like(state, trees.flat_variables(self.split.tunable))
+    self.state = jax.device_put(self._resumed(state), shardings)
     self.step_fn = steps.train_step(
-      self.split, optimizer, config.loss, trainer.num_microbatches
+      self.split,
+      optimizer,
+      config.loss,
+      trainer.num_microbatches,
+      layout.constrain,
+      shardings,
     )
-    (folder / "model-info.txt").write_text(trees.describe(model, t5x_path) + "\n")
+    if self.writes:
+      (folder / "model-info.txt").write_text(trees.describe(model, t5x_path) + "\n")
     self.evaluation = self._evaluation(config.eval_dataset)
     if config.eval_dataset is not None:
       self.test_dataset = dataclasses.replace(
@@ -150,7 +163,7 @@ class _Run:
     data = _data()
     provider = data.registry.find(dataset, self.config.vocabulary)
     _say(data.registry.cut(dataset))
-    log_dir = str(self.folder / "inference_eval") if log else None
+    log_dir = str(self.folder / "inference_eval") if log and self.writes else None
     found = data.evaluation.Evaluation(dataset, provider, log_dir)
     self.config.prediction.check(found.task_names, self.config.vocabulary)
     return found
@@ -165,9 +178,10 @@ class _Run:
     trainer, done = self.config.trainer, int(self.state.step)
     if done >= self.last or self.memory.stopped:
       return
-    for path in (self.folder / "inference_eval").glob("*-metrics.jsonl"):
-      metrics_log.trim(path, done)
-    log = metrics_log.MetricsLog(self.folder, done)
+    log = metrics_log.MetricsLog(self.folder, done) if self.writes else None
+    if self.writes:
+      for path in (self.folder / "inference_eval").glob("*-metrics.jsonl"):
+        metrics_log.trim(path, done)
     rows = self.config.train_dataset.batch_size
     bar = Progress("train", self.last - self.first, done - self.first, rows)
     batches, sums = self._batches(done), []
@@ -185,11 +199,12 @@ class _Run:
         sums = []
       if evaluate:
         values |= self._evaluate(done)
-      if values:
+      if values and log is not None:
         log.write(done, values)
       if evaluate or count % trainer.save_period == 0:
         self._save(done)
-    log.close()
+    if log is not None:
+      log.close()
     bar.close()
 
   def _stats(self, sums: list[steps.Sums], done: int) -> dict[str, float]:
@@ -286,18 +301,26 @@ class _Run:
         evaluation,
         {
           "untuned": self._untuned(),
-          learned.name: (self.answers, learned.load_best(self.folder)),
+          learned.name: (self.answers, self._best()),
         },
         self.memory.best_step or 0,
       )
-    text = json.dumps(summary, indent=2) + "\n"
-    files.write_atomically(self.folder / "summary.json", text.encode())
+    if self.writes:
+      text = json.dumps(summary, indent=2) + "\n"
+      files.write_atomically(self.folder / "summary.json", text.encode())
     return summary
+
+  def _best(self) -> dict[str, jax.Array]:
+    """The best state, read by every process after the first has written it."""
+    distributed.meet("the best state is written")
+    found = self.config.learned.load_best(self.folder)
+    shardings = {path: x.sharding for path, x in self.state.params.items()}
+    return jax.device_put(found, shardings)
 
   def _untuned(self) -> tuple[predictions.Answers, dict[str, jax.Array]]:
     """Answers of the pretrained model without a prompt, and what it takes for them."""
     split = states.Split.of(PromptedT5(self.base.model))
-    frozen = partitioning.replicate(split.frozen, self.mesh)
+    frozen = self.layout.place(split.frozen)
     found = predictions.answers(
       split, frozen, self.config.prediction, self.config.vocabulary, self.mesh
     )
@@ -338,7 +361,8 @@ def _say(lines: list[str]) -> None:
 
 
 def _log(text: str) -> None:
-  print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+  if distributed.is_first():
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import jax
 import ml_dtypes
 import numpy as np
 from flax import nnx, traverse_util
+from jax.experimental import multihost_utils
 
 from prompt_tuning.types import FlatParams
 
@@ -73,11 +74,21 @@ def fingerprint(params: FlatParams, seen: Callable[[], None] = lambda: None) -> 
     size = math.prod(array.shape)
     where = np.linspace(0, size - 1, min(_SAMPLES, size)).astype(np.int64)
     taken = array[np.unravel_index(where, array.shape)] if array.ndim else array
-    values = np.asarray(jax.device_get(taken)).astype(ml_dtypes.bfloat16)
+    values = to_host(taken).astype(ml_dtypes.bfloat16)
     digest.update(f"{path} {tuple(array.shape)}".encode())
     digest.update(values.tobytes())
     seen()
   return digest.hexdigest()[:16]
+
+
+def to_host(array: Any) -> np.ndarray:
+  """The whole array in this process; parts that other processes hold are fetched.
+
+  In a run of several processes all must call it for arrays that span them.
+  """
+  if isinstance(array, jax.Array) and not array.is_fully_addressable:
+    array = multihost_utils.process_allgather(array, tiled=True)
+  return np.asarray(jax.device_get(array))
 
 
 def values(state: Any) -> dict[str, Any]:

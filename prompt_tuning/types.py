@@ -26,6 +26,14 @@ PyTree = Any
 Shape = tuple[int, ...]
 Initializer = Callable[[Array, Shape], Array]  # (key, shape) -> float32 array
 FlatParams = Mapping[str, Any]  # {"encoder/layers_0/...": array}
+# (value, its logical axes) -> the same value, laid out over devices
+Constrain = Callable[[Array, tuple[str | None, ...]], Array]
+
+
+def unconstrained(x: Array, axes: tuple[str | None, ...]) -> Array:
+  """Leaves the layout to the compiler."""
+  del axes
+  return x
 
 
 class Frozen(nnx.Variable):

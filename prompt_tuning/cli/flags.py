@@ -4,14 +4,15 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from prompt_tuning import checks
+from prompt_tuning import checks, distributed
 
-_DISTRIBUTED = (
-  "coordinator_address",
-  "process_count",
-  "process_index",
-  "initialization_timeout",
-)
+# flag -> (what its value is, help)
+_DISTRIBUTED: dict[str, tuple[str, Any, str]] = {
+  "coordinator_address": ("HOST:PORT", str, "of process 0, where the others report"),
+  "process_count": ("N", int, "processes of the job"),
+  "process_index": ("I", int, "which of them this is, from 0"),
+  "initialization_timeout": ("SECONDS", int, "how long to wait for the others"),
+}
 _EXAMPLES = {
   "train": """prompt-tuning train --gin_file=experiments/movie_reviews.gin \\
     --gin.MODEL_DIR="'runs/movies'\"""",
@@ -61,15 +62,17 @@ def parser(command: str) -> "Parser":
     help="where seqio's offline caches lie",
   )
   add(
+    "--multiprocess",
     "--multiprocess_gpu",
     nargs="?",
     const=True,
     default=False,
     type=_boolean,
-    help="accepted for T5X's sake; runs of several processes are not available yet",
+    help="this is one of several processes, found by Cloud TPU, Slurm or MPI, or by the "
+    "four flags below; on any device, docs/devices.md",
   )
-  for name in _DISTRIBUTED:
-    add(f"--{name}", help=argparse.SUPPRESS)
+  for name, (metavar, kind, text) in _DISTRIBUTED.items():
+    add(f"--{name}", metavar=metavar, type=kind, help=text)
   return parser
 
 
@@ -108,13 +111,19 @@ def add_gin(parser: "Parser") -> None:
 
 def parsed(parser: "Parser", arguments: Sequence[str]) -> argparse.Namespace:
   """What a parser of `parser` finds; see `parse`."""
-  given = parser.parse_args([rewritten(argument) for argument in arguments])
-  if given.multiprocess_gpu or int(given.process_count or 1) > 1:
-    raise checks.InputError(
-      "a run of several processes is asked for, expected one: this version uses the "
-      "devices of one process; remove --multiprocess_gpu and --process_count"
-    )
-  return given
+  return parser.parse_args([rewritten(argument) for argument in arguments])
+
+
+def join(given: argparse.Namespace) -> None:
+  """Joins the other processes where the flags or a launcher say that there are some.
+
+  Raises:
+    InputError: They are not found.
+  """
+  options = {name: getattr(given, name) for name in _DISTRIBUTED}
+  asked = given.multiprocess or any(value is not None for value in options.values())
+  if asked or distributed.launched():
+    distributed.start(**options)
 
 
 def rewritten(argument: str) -> str:

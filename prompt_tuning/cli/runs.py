@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from prompt_tuning import checks, config, trees
+from prompt_tuning import checks, config, distributed, trees
 from prompt_tuning.cli import flags
 from prompt_tuning.data import folders
 
@@ -56,6 +56,8 @@ def main(command: str, arguments: Sequence[str]) -> int:
       f"`prompt-tuning {command} --help` shows a line that works"
     )
   name, module, function, show = _RUNS[command]
+  if not given.dry_run:
+    flags.join(given)
   settings, text = config.load(
     name, given.gin_file, given.gin_bindings, _paths(given.gin_search_paths)
   )
@@ -64,7 +66,9 @@ def main(command: str, arguments: Sequence[str]) -> int:
     return 0
   folders.use(given.tfds_data_dir, _paths(given.seqio_additional_cache_dirs))
   run = getattr(importlib.import_module(f"prompt_tuning.{module}"), function)
-  print(show(run(settings, text)))
+  result = run(settings, text)
+  if distributed.is_first():
+    print(show(result))
   return 0
 
 

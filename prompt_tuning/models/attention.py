@@ -18,6 +18,7 @@ class Attention(nnx.Module):
 
   def __init__(self, config: T5Config, params: Parameters):
     self._heads = (config.num_heads, config.d_kv)
+    self._constrain = params.constrain
     joined = config.num_heads * config.d_kv
 
     def query_init(key: Array, shape: Shape) -> Array:
@@ -35,7 +36,8 @@ class Attention(nnx.Module):
     )
 
   def _split(self, x: Array) -> Array:
-    return x.reshape(*x.shape[:-1], *self._heads)
+    split = x.reshape(*x.shape[:-1], *self._heads)
+    return self._constrain(split, ("batch", "length", "heads", "kv"))
 
   def keys_values(self, x: Array) -> tuple[Array, Array]:
     """[batch, length, d_model] -> keys and values [batch, length, num_heads, d_kv]."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prompt_tuning import checks
+from prompt_tuning.models import remat
 from prompt_tuning.types import Shape
 
 
@@ -28,6 +29,8 @@ class T5Config:
     tied_logits: Logits from the embedding table (T5 1.0) or from their own matrix.
     dropout_rate: Probability in [0, 1), used only where a dropout key is given.
     dtype: Of activations. Weights and logits are float32.
+    remat: What layers compute again for their gradients to save memory: "none",
+      "minimal" (all but products with weights) or "full" (all but their inputs).
   """
 
   vocab_size: int = 32128
@@ -44,8 +47,10 @@ class T5Config:
   tied_logits: bool = False
   dropout_rate: float = 0.0
   dtype: str = "float32"
+  remat: str = "none"
 
   def __post_init__(self):
+    remat.check(self.remat)
     object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
 
   @classmethod

@@ -12,6 +12,7 @@ from prompt_tuning.models.parameters import Parameters
 from prompt_tuning.types import Array, Initializer, Shape
 
 _NORM_EPSILON = 1e-6
+RESIDUAL = ("batch", "length", "embed")  # axes of what runs through a tower
 
 fan_in_normal: Initializer = nnx.initializers.variance_scaling(1.0, "fan_in", "normal")
 fan_in_truncated: Initializer = nnx.initializers.variance_scaling(
@@ -92,10 +93,12 @@ class Embedding(nnx.Module):
       ("vocab", "embed"),
       nnx.initializers.normal(1.0),
     )
+    self._constrain = params.constrain
 
   def __call__(self, tokens: Array, dtype: jnp.dtype) -> Array:
     """[batch, length] int32 -> [batch, length, d_model]."""
-    return jnp.take(self.embedding[...], tokens, axis=0).astype(dtype)
+    found = jnp.take(self.embedding[...], tokens, axis=0).astype(dtype)
+    return self._constrain(found, RESIDUAL)
 
   def attend(self, x: Array) -> Array:
     """Tied logits [..., vocab] in float32, divided by sqrt(d_model) (T5 1.0)."""
@@ -116,6 +119,7 @@ class MLP(nnx.Module):
       kernel = Dense(params.at(name), shape, ("embed", "mlp"), fan_in_truncated)
       setattr(self, name, kernel)
     self.wo = Dense(params.at("wo"), shape[::-1], ("mlp", "embed"), fan_in_truncated)
+    self._constrain = params.constrain
 
   def _inputs(self) -> list[str]:
     count = len(self._activations)
@@ -127,4 +131,5 @@ class MLP(nnx.Module):
       _ACTIVATIONS[activation](getattr(self, name)(x))
       for name, activation in zip(self._inputs(), self._activations, strict=True)
     ]
-    return self.wo(dropout(math.prod(factors[1:], start=factors[0])))
+    hidden = dropout(math.prod(factors[1:], start=factors[0]))
+    return self.wo(self._constrain(hidden, ("batch", "length", "mlp")))

@@ -15,7 +15,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from prompt_tuning import checks, trees
-from prompt_tuning.types import Array, FlatParams, Frozen, Initializer, Shape
+from prompt_tuning.types import (
+  Array,
+  Constrain,
+  FlatParams,
+  Frozen,
+  Initializer,
+  Shape,
+  unconstrained,
+)
 
 REMEDY = "choose the model config that the checkpoint was made with"
 Source = Callable[[str, Shape, Initializer], Any]
@@ -29,11 +37,13 @@ class Parameters:
     source: (path, shape, initializer) -> array or `jax.ShapeDtypeStruct`.
     kind: Type of the variables: `Frozen`, or `Tunable` where the model itself learns.
     prefix: Path of the module that asks, ending in "/" unless empty.
+    constrain: How the module lays out its activations.
   """
 
   source: Source
   kind: type[nnx.Variable] = Frozen
   prefix: str = ""
+  constrain: Constrain = unconstrained
 
   def at(self, name: str) -> "Parameters":
     """The same source for the submodule `name`."""

@@ -9,6 +9,7 @@ residual layers, no biases, one relative position table per tower, float32 logit
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from prompt_tuning.models.cache import Cache, LayerCache
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.models.layers import (
   MLP,
+  RESIDUAL,
   Dense,
   Dropout,
   Embedding,
@@ -29,6 +31,7 @@ from prompt_tuning.models.layers import (
 )
 from prompt_tuning.models.masks import mask_bias
 from prompt_tuning.models.parameters import Parameters
+from prompt_tuning.models.remat import rematerialised
 from prompt_tuning.types import Array, FlatParams, Frozen
 
 
@@ -44,20 +47,23 @@ class EncoderLayer(nnx.Module):
     self.mlp = MLP(config, params.at("mlp"))
     if config.relative_per_layer:
       self.relpos_bias = RelativeBias(config, params.at("relpos_bias"), True)
+    self._constrain = params.constrain
 
   def __call__(self, x: Array, bias: Array, dropout: Dropout) -> Array:
     """[batch, length, d_model] -> the same; `bias` holds positions and mask."""
     normed = self.pre_attention_layer_norm(x)
     keys, values = self.attention.keys_values(normed)
     x = x + dropout(self.attention(normed, keys, values, bias, dropout))
-    return x + dropout(self.mlp(self.pre_mlp_layer_norm(x), dropout))
+    x = self._constrain(x, RESIDUAL)
+    x = x + dropout(self.mlp(self.pre_mlp_layer_norm(x), dropout))
+    return self._constrain(x, RESIDUAL)
 
 
 class Encoder(nnx.Module):
   """A tower of encoder layers with a final norm."""
 
   def __init__(self, config: T5Config, params: Parameters):
-    self._num_layers = config.num_encoder_layers
+    self._num_layers, self._remat = config.num_encoder_layers, config.remat
     if not config.relative_per_layer:
       self.relpos_bias = RelativeBias(config, params.at("relpos_bias"), True)
     for i in range(self._num_layers):
@@ -71,7 +77,8 @@ class Encoder(nnx.Module):
     masked = mask_bias(mask, x.dtype)
     x = dropout(x)
     for layer, bias in zip(layers, positions, strict=True):
-      x = layer(x, bias + masked, dropout)
+      apply = rematerialised(partial(layer, dropout=dropout), self._remat)
+      x = apply(x, bias + masked)
     return dropout(self.encoder_norm(x))
 
 
@@ -102,6 +109,7 @@ class DecoderLayer(nnx.Module):
     self.mlp = MLP(config, params.at("mlp"))
     if config.relative_per_layer:
       self.relpos_bias = RelativeBias(config, params.at("relpos_bias"), False)
+    self._constrain = params.constrain
 
   def __call__(
     self,
@@ -123,6 +131,7 @@ class DecoderLayer(nnx.Module):
     x = x + dropout(
       self.self_attention(normed, cache.keys, cache.values, self_bias, dropout)
     )
+    x = self._constrain(x, RESIDUAL)
     normed = self.pre_cross_attention_layer_norm(x)
     attended = self.encoder_decoder_attention(
       normed.reshape(cache.cross_keys.shape[0], -1, normed.shape[-1]),
@@ -131,15 +140,16 @@ class DecoderLayer(nnx.Module):
       cross_bias,
       dropout,
     )
-    x = x + dropout(attended.reshape(x.shape))
-    return x + dropout(self.mlp(self.pre_mlp_layer_norm(x), dropout)), cache
+    x = self._constrain(x + dropout(attended.reshape(x.shape)), RESIDUAL)
+    x = x + dropout(self.mlp(self.pre_mlp_layer_norm(x), dropout))
+    return self._constrain(x, RESIDUAL), cache
 
 
 class Decoder(nnx.Module):
   """A tower of decoder layers with a final norm and logits."""
 
   def __init__(self, config: T5Config, params: Parameters):
-    self._num_layers = config.num_decoder_layers
+    self._num_layers, self._remat = config.num_decoder_layers, config.remat
     if not config.relative_per_layer:
       self.relpos_bias = RelativeBias(config, params.at("relpos_bias"), False)
     for i in range(self._num_layers):
@@ -179,7 +189,8 @@ class Decoder(nnx.Module):
     x, updated = dropout(x), []
     self_biases, cross_bias = biases
     for layer, cache, bias in zip(self._layers(), caches, self_biases, strict=True):
-      x, cache = layer(x, cache, index, (bias, cross_bias), dropout)
+      apply = rematerialised(partial(layer, dropout=dropout), self._remat)
+      x, cache = apply(x, cache, index, (bias, cross_bias))
       updated.append(cache)
     return dropout(self.decoder_norm(x)), tuple(updated)
 
@@ -201,6 +212,7 @@ class T5(nnx.Module):
       parameters.check_names(T5.abstract(config), params)
       params = Parameters(parameters.taken_from(params))
     self.config = config
+    self._constrain = params.constrain
     self.token_embedder = Embedding(config, params.at("token_embedder"))
     self.encoder = Encoder(config, params.at("encoder"))
     self.decoder = Decoder(config, params.at("decoder"))
@@ -239,7 +251,8 @@ class T5(nnx.Module):
     Returns:
       [batch, length, d_model]; positions that are padding hold no meaning.
     """
-    return self.encoder(embeddings.astype(self.dtype), mask, dropout or Dropout())
+    x = self._constrain(embeddings.astype(self.dtype), RESIDUAL)
+    return self.encoder(x, mask, dropout or Dropout())
 
   def decode(
     self,
@@ -314,5 +327,7 @@ class T5(nnx.Module):
 
   def _logits(self, x: Array) -> Array:
     if self.config.tied_logits:
-      return self.token_embedder.attend(x)
-    return self.decoder.logits_dense(x.astype(jnp.float32))
+      logits = self.token_embedder.attend(x)
+    else:
+      logits = self.decoder.logits_dense(x.astype(jnp.float32))
+    return self._constrain(logits, ("batch", "length", "vocab"))

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 
@@ -70,8 +69,7 @@ def create(
 
 def is_finite(state: TrainState) -> bool:
   """Whether every learned value is a number."""
-  found = jax.device_get(state.params)
-  return all(bool(np.isfinite(value).all()) for value in found.values())
+  return all(bool(jnp.isfinite(value).all()) for value in state.params.values())
 
 
 def over_bank(

@@ -12,7 +12,7 @@ from flax import nnx
 from prompt_tuning import checks
 from prompt_tuning.training.losses import Loss
 from prompt_tuning.training.state import Split, TrainState
-from prompt_tuning.types import Array
+from prompt_tuning.types import Array, Constrain, unconstrained
 
 Batch = Mapping[str, Any]  # T5X feature names to arrays
 Sums = dict[str, Array]  # float32 scalars that add up over microbatches and steps
@@ -57,12 +57,22 @@ def train_step(
   optimizer: optax.GradientTransformation,
   loss: Loss,
   num_microbatches: int | None = None,
+  constrain: Constrain = unconstrained,
+  shardings: TrainState | None = None,
 ) -> Callable[[TrainState, nnx.State, Batch], tuple[TrainState, Sums]]:
   """A jitted function (state, frozen, batch) -> (state, sums); `state` is donated.
 
   Only tunable variables are differentiated. With microbatches the rows are taken in
   order, gradients are summed (as T5X does), and the buffers that accumulate them are
   no larger than the tunable variables.
+
+  Args:
+    split: The model's structure.
+    optimizer: Over its tunable variables.
+    loss: What is minimized.
+    num_microbatches: Parts of a batch whose gradients are added up.
+    constrain: Lays out the microbatches, each over all devices.
+    shardings: Of the state, where there are several devices.
   """
   count = num_microbatches or 1
 
@@ -72,8 +82,13 @@ def train_step(
 
     return jax.grad(objective, has_aux=True)(params)
 
+  def part(x):
+    return constrain(
+      x.reshape(count, -1, *x.shape[1:]), (None, "batch", *[None] * (x.ndim - 1))
+    )
+
   def accumulated(params, frozen, batch, key):
-    parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
+    parts = jax.tree.map(part, batch)
     keys = jax.random.split(key, count)
 
     def add(total, part):
@@ -95,7 +110,7 @@ def train_step(
     )
     return state, sums
 
-  return jax.jit(step, donate_argnums=0)
+  return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
 
 
 def check_microbatches(batch_size: int, num_microbatches: int | None) -> None:

@@ -1,0 +1,108 @@
+"""Runs of several processes: how they find each other, and which of them writes.
+
+Every process runs the same program over the devices of all (JAX's multi-controller
+runtime). The first one writes files and shows progress, the others compute.
+"""
+
+import os
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from etils import epath
+from jax.experimental import multihost_utils
+
+from prompt_tuning import checks
+
+# Job launchers, and the variable in which each says how many processes it started.
+_LAUNCHERS = {
+  "Slurm": "SLURM_STEP_NUM_TASKS",
+  "Open MPI": "OMPI_COMM_WORLD_SIZE",
+  "MPICH": "PMI_SIZE",
+}
+_PATIENCE = 300  # seconds until all processes must have reported
+
+
+def launched(environment: Mapping[str, str] = os.environ) -> str | None:
+  """The launcher that started several processes of this job, or None."""
+  for launcher, variable in _LAUNCHERS.items():
+    if environment.get(variable, "1").isdigit() and int(environment.get(variable, 1)) > 1:
+      return launcher
+  return None
+
+
+def start(
+  coordinator_address: str | None = None,
+  process_count: int | None = None,
+  process_index: int | None = None,
+  initialization_timeout: int | None = None,
+) -> None:
+  """Joins the other processes of the job; before any device is used.
+
+  What is not given, JAX finds out from Cloud TPU, Slurm, MPI or Kubernetes.
+
+  Args:
+    coordinator_address: "host:port" of process 0, the same for all.
+    process_count: Processes of the job.
+    process_index: Which of them this is, from 0.
+    initialization_timeout: Seconds to wait for the others; None is five minutes.
+
+  Raises:
+    InputError: The others are not found.
+  """
+  if (process_count is None) != (process_index is None):
+    raise checks.InputError(
+      f"process_count is {process_count} and process_index {process_index}, expected both "
+      "or neither; give both with --coordinator_address"
+    )
+  try:
+    jax.distributed.initialize(
+      coordinator_address,
+      process_count,
+      process_index,
+      initialization_timeout=initialization_timeout or _PATIENCE,
+    )
+  except (RuntimeError, ValueError) as error:  # as JAX has it
+    reason = " ".join(str(error).split())[:300]
+    raise checks.InputError(
+      f"the processes of this job do not find each other ({reason}), expected process 0 at "
+      "a host and port that all reach; give every process the same --coordinator_address "
+      "and --process_count, and its own --process_index"
+    ) from error
+
+
+def is_first() -> bool:
+  """Whether this process is the one that writes; asks no device where there is one."""
+  return not jax.distributed.is_initialized() or jax.process_index() == 0
+
+
+def meet(name: str) -> None:
+  """Waits until every process is here."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(name)
+
+
+def share(folder: epath.Path, macro: str) -> None:
+  """Raises `InputError` unless all processes see the same folder, as they must."""
+  if jax.process_count() == 1:
+    return
+  mark = folder / ".shared"
+  if is_first():
+    mark.write_text("")
+  meet("the mark is set")
+  agree(
+    mark.exists(),
+    checks.InputError(
+      f"{macro} {str(folder)!r} is not one folder for all processes, expected a file "
+      "system or bucket that all of them see; choose another"
+    ),
+  )
+  meet("the mark is seen")
+  if is_first():
+    mark.unlink()
+
+
+def agree(fine: bool, error: checks.InputError) -> None:
+  """Raises `error` in all processes where one of them is not `fine`."""
+  if not np.all(multihost_utils.process_allgather(np.asarray(fine))):
+    raise error
