@@ -199,7 +199,7 @@ class Layout:
     return trees.with_values(
       state,
       {
-        path: jax.device_put(v.get_value(), self.sharding(v.get_metadata("axes")))
+        path: _put(v.get_value(), self.sharding(v.get_metadata("axes")))
         for path, v in variables.items()
       },
     )
@@ -245,7 +245,25 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
   """Puts a whole copy of `tree` on every device."""
-  return jax.device_put(tree, replicated(mesh))
+  return put(tree, jax.tree.map(lambda _: replicated(mesh), tree))
+
+
+def put(tree: PyTree, shardings: PyTree) -> PyTree:
+  """Puts arrays, which every process has whole, where their shardings say.
+
+  Arrays that span the processes already are laid out anew.
+  """
+  return jax.tree.map(_put, tree, shardings)
+
+
+def _put(leaf: Any, sharding: NamedSharding) -> Array:
+  spans = isinstance(leaf, Array) and not leaf.is_fully_addressable
+  if sharding.is_fully_addressable or spans:
+    return jax.device_put(leaf, sharding)
+  if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    return jax.random.wrap_key_data(_put(jax.random.key_data(leaf), sharding))
+  whole = np.asarray(leaf)
+  return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
 
 
 def rows(batch_size: int, mesh: Mesh) -> range:

@@ -114,7 +114,7 @@ class _Run:
     transformation = config.optimizer.transformation(config.learning_rate_fn)
     state = states.create(self.split, transformation, key_train, self.first)
     shardings = self.layout.like(state, trees.flat_variables(self.split.tunable))
-    self.state = jax.device_put(self._resumed(state), shardings)
+    self.state = partitioning.put(self._resumed(state), shardings)
     self.meter = throughput.Meter(**self.memory.meter)
     self.step_fn = steps.train_step(
       self.split, transformation, config.loss, shardings=shardings

@@ -124,7 +124,7 @@ class _Run:
     identity = {**config.identity(base), **rows}
     self.memory = Memory(identity, self.first)
     shardings = layout.like(state, trees.flat_variables(self.split.tunable))
-    self.state = jax.device_put(self._resumed(state), shardings)
+    self.state = partitioning.put(self._resumed(state), shardings)
     self.step_fn = steps.train_step(
       self.split,
       optimizer,
@@ -315,7 +315,7 @@ class _Run:
     distributed.meet("the best state is written")
     found = self.config.learned.load_best(self.folder)
     shardings = {path: x.sharding for path, x in self.state.params.items()}
-    return jax.device_put(found, shardings)
+    return partitioning.put(found, shardings)
 
   def _untuned(self) -> tuple[predictions.Answers, dict[str, jax.Array]]:
     """Answers of the pretrained model without a prompt, and what it takes for them."""
