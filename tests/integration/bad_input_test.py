@@ -421,8 +421,8 @@ def test_packing(refused_training):
 
 
 def test_a_split_model(refused_training):
-  message = refused_training("--gin.partitioning.PjitPartitioner.num_partitions=2")
-  assert "num_partitions=2" in message
+  message = refused_training("--gin.partitioning.PjitPartitioner.num_partitions=3")
+  assert "num_partitions is 3" in message
 
 
 def test_lengths_without_a_feature(refused_training):

@@ -113,11 +113,6 @@ def test_a_batch_split_over_eight_devices_gives_the_same_step(tiny_t5, prompts, 
   np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-5)
 
 
-def test_splitting_the_model_is_refused_for_now():
-  with pytest.raises(checks.InputError, match="num_partitions=1"):
-    Partitioner(num_partitions=4).mesh(8)
-
-
 def test_a_restored_step_makes_every_update_as_large_as_the_learning_rate(
   tiny_t5, prompts, batch
 ):
