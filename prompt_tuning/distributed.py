@@ -76,6 +76,13 @@ def is_first() -> bool:
   return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
+def name() -> str:
+  """Which process this is, for messages: "process 1 of 4: ", or "" where it is alone."""
+  if not jax.distributed.is_initialized():
+    return ""
+  return f"process {jax.process_index()} of {jax.process_count()}: "
+
+
 def meet(name: str) -> None:
   """Waits until every process is here."""
   if jax.process_count() > 1:

@@ -43,7 +43,7 @@ _ACTIVATIONS = {  # feed_forward_proj -> mlp_activations; gelu is the tanh appro
   "relu": ("relu",),
 }
 _EPSILON = 1e-6
-_COMPARED = 1 << 22  # numbers that are compared at a time
+_COMPARED = 1 << 16  # elements of two tables that are compared at a time
 _SHARD_BYTES = 5_000_000_000
 _MOST_LAYERS = 4096
 _MT5_VOCABULARY = 250_000  # ids from which a vocabulary is mT5's

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import ml_dtypes
@@ -76,23 +76,36 @@ class Tensor:
   offset: int
 
   def read(self, index: Index | None = None, dtype: np.dtype | None = None) -> np.ndarray:
-    """See `Leaf`; reads the rows of the first axis that the box touches."""
+    """See `Leaf`; reads the rows that the box touches, of a matrix only its columns."""
     if not self.shape:
-      return leaves.cast(self._rows(0, 1, ()), dtype)
-    box = leaves.bounded(index or leaves.whole(self.shape), self.shape)
-    first, *rest = box
-    rows = self._rows(first.start, max(first.stop - first.start, 0), self.shape[1:])
-    return leaves.cast(rows[(slice(None), *rest)], dtype)
+      return leaves.cast(self._array((), [0]), dtype)
+    first, *rest = leaves.bounded(index or leaves.whole(self.shape), self.shape)
+    count, row = max(first.stop - first.start, 0), math.prod(self.shape[1:])
+    if len(rest) != 1 or rest[0] == slice(0, row) or files.is_remote(self.path):
+      rows = self._array((count, *self.shape[1:]), [first.start * row])
+      return leaves.cast(rows[(slice(None), *rest)], dtype)
+    width = max(rest[0].stop - rest[0].start, 0)
+    begins = [(first.start + i) * row + rest[0].start for i in range(count)]
+    return leaves.cast(self._array((count, width), begins), dtype)
 
-  def _rows(self, start: int, count: int, row: Shape) -> np.ndarray:
-    shape = (count, *row) if self.shape else ()
+  def _opened(self, runs: int) -> BinaryIO:
+    """The file; for many runs without a buffer, which would read too much."""
+    if runs > 1:
+      return open(self.path, "rb", buffering=0)
+    return self.path.open("rb")
+
+  def _array(self, shape: Shape, begins: Sequence[int]) -> np.ndarray:
+    """Elements that lie in runs of equal length, given where in the tensor each begins."""
     nbytes = math.prod(shape) * self.dtype.itemsize
+    run, pieces = nbytes // max(len(begins), 1), []
     try:
-      with self.path.open("rb") as source:
-        source.seek(self.offset + start * math.prod(row) * self.dtype.itemsize)
-        content = source.read(nbytes)
+      with self._opened(len(begins)) as source:
+        for begin in begins:
+          source.seek(self.offset + begin * self.dtype.itemsize)
+          pieces.append(source.read(run))
     except OSError as error:
       raise unreadable(self.path, f"{self.name} ({first_line(error)})") from error
+    content = b"".join(pieces)
     if len(content) != nbytes:
       raise unreadable(self.path, f"{self.name} (the file ends in the middle of it)")
     return np.frombuffer(content, self.dtype).reshape(shape)

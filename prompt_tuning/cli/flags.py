@@ -1,6 +1,8 @@
 """T5X's command-line flags."""
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -123,7 +125,15 @@ def join(given: argparse.Namespace) -> None:
   options = {name: getattr(given, name) for name in _DISTRIBUTED}
   asked = given.multiprocess or any(value is not None for value in options.values())
   if asked or distributed.launched():
+    _keep_results_apart()
     distributed.start(**options)
+
+
+def _keep_results_apart() -> None:
+  """Leaves stdout to results: JAX's collectives for CPUs report their connections there."""
+  results = os.dup(sys.stdout.fileno())
+  os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+  sys.stdout = os.fdopen(results, "w", buffering=1)
 
 
 def rewritten(argument: str) -> str:

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(_HELP.format(commands="\n".join(rows)))
     return 0
   name, *rest = arguments
-  from prompt_tuning import __version__, checks
+  from prompt_tuning import __version__, checks, distributed
 
   if name == "--version":
     print(__version__)
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.stdout.flush()
     return status
   except checks.InputError as error:
-    print(f"prompt-tuning: {error}", file=sys.stderr)
+    print(f"prompt-tuning: {distributed.name()}{error}", file=sys.stderr)
     return 2
   except BrokenPipeError:  # whoever read the output, `head` perhaps, has enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

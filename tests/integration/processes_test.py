@@ -1,0 +1,164 @@
+"""Several real processes: what one learns, saved once, whoever reads which rows."""
+
+import dataclasses
+import json
+import pathlib
+
+import jax
+import numpy as np
+import processes
+import pytest
+from etils import epath
+from tiny_model import CONFIG
+
+from prompt_tuning import formats, trees
+from prompt_tuning.checkpoints import huggingface
+from prompt_tuning.checkpoints.leaves import Inline
+from prompt_tuning.models.t5 import T5
+
+COUNTS = [2, 4]
+MACROS = {"BATCH_SIZE": 8}
+
+
+def rows(folder: pathlib.Path, name: str = "metrics.jsonl") -> list[dict]:
+  return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def prompt(folder: pathlib.Path, step: int = 15) -> np.ndarray:
+  name = f"numpy_checkpoints/checkpoint_{step}/encoder.prompt.prompt.prompt"
+  return formats.load_prompt(str(folder / name))
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """A finished run: its folder, and what each process said."""
+
+  folder: pathlib.Path
+  said: list[str]
+  logged: list[str]
+
+
+@pytest.fixture(scope="module")
+def job(command, tmp_path_factory):
+  """Trains with some processes: (count, folder or None, **macros) -> Job."""
+
+  def train(count: int, folder: pathlib.Path | None = None, **macros: object) -> Job:
+    folder = folder or tmp_path_factory.mktemp(f"of_{count}") / "run"
+    logs = tmp_path_factory.mktemp("logs")
+    run = command("train", folder, **{**MACROS, **macros})
+    started = processes.start(logs, count, processes.command_line(run, count))
+    said = processes.finish(started, logs)
+    return Job(folder, said, [(logs / f"err_{i}").read_text() for i in range(count)])
+
+  return train
+
+
+@pytest.fixture(scope="module")
+def alone(job):
+  """What one process with all devices does."""
+  return job(1)
+
+
+def check_same(found: Job, alone: Job) -> None:
+  losses = [row["loss"] for row in rows(found.folder)]
+  np.testing.assert_allclose(losses, [row["loss"] for row in rows(alone.folder)], rtol=1e-5)
+  assert [row["step"] for row in rows(found.folder)] == list(range(4, 16))
+  for step in (6, 9, 12, 15):
+    ours, theirs = prompt(found.folder, step), prompt(alone.folder, step)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+  name = "inference_eval/tiny_words-metrics.jsonl"
+  assert rows(found.folder, name) == rows(alone.folder, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", COUNTS)
+def test_several_processes_learn_what_one_learns_and_report_once(job, alone, count):
+  found = job(count)
+  check_same(found, alone)
+  assert {p.name for p in found.folder.iterdir()} == {
+    p.name for p in alone.folder.iterdir()
+  }
+  first, *others = found.said
+  assert first.replace(str(found.folder), str(alone.folder)) == alone.said[0]
+  assert set(others) == {""}
+  assert "step 9:" in found.logged[0]
+  assert not any("step 9:" in text for text in found.logged[1:])
+  for logged in found.logged:
+    assert "Traceback" not in logged
+
+
+@pytest.mark.slow
+def test_a_model_split_over_processes_learns_the_same(job, alone):
+  check_same(job(2, NUM_PARTITIONS=2, PARAMETER_PARTITIONING_DIMS=2), alone)
+  model_over_both = job(2, ICI_MESH_SHAPE=(1, 2, 2), DCN_MESH_SHAPE=(2, 1, 1))
+  check_same(model_over_both, alone)
+
+
+@pytest.mark.slow
+def test_a_run_is_continued_by_another_number_of_processes_on_another_mesh(job, alone):
+  first = job(2, TRAIN_STEPS_RELATIVE=3)
+  second = job(1, first.folder, TRAIN_STEPS_RELATIVE=6, NUM_PARTITIONS=2)
+  third = job(4, first.folder, PARAMETER_PARTITIONING_DIMS=2)
+  assert "at step 6" in second.logged[0] and "at step 9" in third.logged[0]
+  losses = [row["loss"] for row in rows(third.folder)]
+  np.testing.assert_allclose(losses, [row["loss"] for row in rows(alone.folder)], rtol=1e-5)
+  np.testing.assert_allclose(
+    prompt(third.folder), prompt(alone.folder), rtol=1e-5, atol=1e-5
+  )
+
+
+def as_leaves(params: dict[str, jax.Array]) -> dict[str, Inline]:
+  return {path: Inline(np.asarray(x)) for path, x in params.items()}
+
+
+_RESTORE = """
+import sys
+
+import jax
+
+count, index, address, path = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
+if count > 1:
+  jax.distributed.initialize(address, count, index)
+from prompt_tuning import assembly, axis_rules
+from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
+from prompt_tuning.partitioning import Partitioner
+from processes_test import LARGER
+
+
+def bytes_read() -> int:
+  text = open("/proc/self/io").read()
+  return int(text.split("rchar:")[1].split()[0])
+
+
+layout = Partitioner(
+  num_partitions=2,
+  logical_axis_rules=axis_rules.standard_logical_axis_rules(1, 2),
+).layout(8)
+for _ in range(2):  # the first reads modules and compiled programs too
+  before = bytes_read()
+  base = assembly.load_base(LARGER, RestoreCheckpointConfig(path=path), layout=layout)
+  found = bytes_read() - before
+print("bytes", found, base.fingerprint)
+"""
+LARGER = dataclasses.replace(CONFIG, d_model=256, num_heads=4, d_kv=64, d_ff=1024)
+
+
+@pytest.mark.slow
+def test_each_process_reads_only_its_part_of_the_checkpoint(tmp_path):
+  model = trees.values(T5.random(LARGER, jax.random.key(0)))
+  fields = dataclasses.asdict(LARGER)
+  huggingface.save(epath.Path(tmp_path / "base"), as_leaves(model), fields)
+  size = sum(x.nbytes for x in model.values())
+  fingerprints = set()
+  for count in (1, 2, 4):
+    logs = tmp_path / f"logs_{count}"
+
+    def arguments(address, index, count=count):
+      return ["-c", _RESTORE, str(count), str(index), address, str(tmp_path / "base")]
+
+    for said in processes.finish(processes.start(logs, count, arguments), logs):
+      (line,) = [line for line in said.splitlines() if line.startswith("bytes")]
+      _, found, fingerprint = line.split()
+      fingerprints.add(fingerprint)
+      assert int(found) == pytest.approx(size / count, rel=0.15), (count, found, size)
+  assert len(fingerprints) == 1
