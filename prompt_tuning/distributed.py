@@ -18,7 +18,6 @@ from prompt_tuning import checks
 _LAUNCHERS = {
   "Slurm": "SLURM_STEP_NUM_TASKS",
   "Open MPI": "OMPI_COMM_WORLD_SIZE",
-  "MPICH": "PMI_SIZE",
 }
 _PATIENCE = 300  # seconds until all processes must have reported
 
@@ -28,6 +27,8 @@ def launched(environment: Mapping[str, str] = os.environ) -> str | None:
   for launcher, variable in _LAUNCHERS.items():
     if environment.get(variable, "1").isdigit() and int(environment.get(variable, 1)) > 1:
       return launcher
+  if "," in environment.get("TPU_WORKER_HOSTNAMES", ""):
+    return "Cloud TPU"
   return None
 
 
