@@ -42,6 +42,7 @@ class Preemption:
 
   def __init__(self) -> None:
     self._told = threading.Event()
+    self._listening = False
     self._undo = contextlib.ExitStack()
 
   def reached(self, step: int) -> bool:
@@ -59,11 +60,12 @@ class Preemption:
     return self
 
   def __exit__(self, *_: object) -> None:
+    self._listening = False
     self._undo.close()
 
   def _listen(self, undo: contextlib.ExitStack) -> None:
     # Python calls its handlers between two operations. A step that hangs in the device
-    # never ends, so the second signal is seen by a thread, through the wakeup descriptor.
+    # never ends, so a thread counts the signals, which it has from the wakeup descriptor.
     inside, outside = socket.socketpair()
     inside.setblocking(False)
     thread = threading.Thread(target=self._count, args=(outside,), daemon=True)
@@ -72,12 +74,20 @@ class Preemption:
     undo.callback(thread.join)
     undo.callback(inside.close)  # which ends the thread
     undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(inside.fileno()))
-    previous = signal.signal(signal.SIGTERM, lambda *_: None)
+    previous = signal.signal(signal.SIGTERM, lambda *_: self._told.set())
     undo.callback(signal.signal, signal.SIGTERM, previous or signal.SIG_DFL)
+    os.register_at_fork(after_in_child=self._leave_child)
+    self._listening = True
 
   def _count(self, source: socket.socket) -> None:
+    count = 0
     while number := source.recv(1):
-      if number[0] == signal.SIGTERM:
-        if self._told.is_set():
-          os._exit(128 + signal.SIGTERM)
-        self._told.set()
+      count += number[0] == signal.SIGTERM
+      if count == 2:
+        os._exit(128 + signal.SIGTERM)
+
+  def _leave_child(self) -> None:
+    """In a worker that was forked: SIGTERM is for it alone."""
+    if self._listening:
+      signal.set_wakeup_fd(-1)
+      signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -60,7 +60,7 @@ class Watchdog:
       self._told = seconds
       what = self._what
     took = datetime.timedelta(seconds=int(seconds))
-    known = f"usually {usual:.2g} s" if recent else "the first, which may be compiling"
+    known = f"usually {usual:.1f} s" if recent else "the first, which may be compiling"
     return (
       f"{what} has taken {took}, {known}; a device, a network or a disk may hang; the run "
       "is alive and waits"

@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import math
 import os
+import pathlib
 import re
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -275,7 +276,7 @@ def _sync(folder: epath.Path) -> None:
   """Makes what is in a folder survive a power cut, if there is one."""
   if files.is_remote(folder) or not folder.exists():
     return
-  for path in (*folder.rglob("*"), folder):
+  for path in (*pathlib.Path(folder).rglob("*"), folder):
     descriptor = os.open(path, os.O_RDONLY)
     try:
       os.fsync(descriptor)
