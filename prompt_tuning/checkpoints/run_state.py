@@ -9,7 +9,7 @@ frozen model is never in it. A file appears under its name only when it is compl
 with it the folder beside it counts; a folder without its file does not.
 
 This is not Orbax: a state of kilobytes is one file, for which a rename is simpler, and
-some ten times faster, than a folder of arrays with a commit protocol.
+eight times faster, than a folder of arrays with a commit protocol.
 """
 
 import contextlib

@@ -99,6 +99,15 @@ def test_a_failure_is_told_at_the_next_save(tmp_path):
   check(epath.Path(tmp_path), [])
 
 
+def test_a_failure_of_the_last_save_is_told_at_the_end(tmp_path):
+  with (
+    no_file_longer_than(10_000),
+    pytest.raises(checks.InputError, match="step 1 "),
+    run_state.Saver(epath.Path(tmp_path)) as saver,
+  ):
+    saver.save(1, state(1), {})
+
+
 def test_a_full_disk_is_told_of_and_what_was_saved_stays(tmp_path):
   folder = epath.Path(tmp_path)
   with mounted(tmp_path), run_state.Saver(folder) as saver:
