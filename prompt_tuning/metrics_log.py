@@ -1,11 +1,14 @@
-"""Where a run's numbers go: `metrics.jsonl` and TensorBoard, without TensorFlow."""
+"""Where a run's numbers go: `metrics.jsonl` and TensorBoard, without TensorFlow.
+
+In a run of several processes the first one writes.
+"""
 
 import json
 from collections.abc import Mapping
 
 from etils import epath
 
-from prompt_tuning import files
+from prompt_tuning import distributed, files
 
 
 class MetricsLog:
@@ -21,21 +24,30 @@ class MetricsLog:
   def __init__(self, folder: epath.Path, first_step: int):
     from tensorboardX import SummaryWriter
 
+    self._board = None
+    if not distributed.is_first():
+      return
     self._path = folder / "metrics.jsonl"
     trim(self._path, first_step)
     self._board = SummaryWriter(str(folder / "train"), purge_step=first_step + 1)
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Adds one row."""
+    if self._board is None:
+      return
     row = {"step": step, **{name: float(value) for name, value in values.items()}}
     with self._path.open("a") as sink:
       sink.write(json.dumps(row) + "\n")
     for name, value in values.items():
       self._board.add_scalar(name, float(value), step)
 
-  def close(self) -> None:
+  def __enter__(self) -> "MetricsLog":
+    return self
+
+  def __exit__(self, *_: object) -> None:
     """Flushes TensorBoard."""
-    self._board.close()
+    if self._board is not None:
+      self._board.close()
 
 
 def read(path: epath.Path) -> list[dict]:

@@ -41,6 +41,7 @@ from prompt_tuning.data.token_arrays import TokenArrays
 from prompt_tuning.models import parameters
 from prompt_tuning.models.parameters import Parameters
 from prompt_tuning.models.t5 import T5
+from prompt_tuning.preemption import Preempted, Preemption
 from prompt_tuning.pretrain_config import PretrainConfig
 from prompt_tuning.progress import Progress
 from prompt_tuning.prompts.prompted import PromptedT5
@@ -48,6 +49,7 @@ from prompt_tuning.training import state as states
 from prompt_tuning.training import steps
 from prompt_tuning.training.losses import Loss
 from prompt_tuning.types import Tunable
+from prompt_tuning.watchdog import Watchdog
 
 
 @dataclasses.dataclass
@@ -59,12 +61,14 @@ class Memory:
     meter: Work done so far, over all processes.
     peaks: Matrix-product speed of the machine, measured at each evaluation.
     held_out: Latest numbers of the held-out rows.
+    sums: By objective, of the steps since the last row of metrics.
   """
 
   identity: dict[str, str]
   meter: dict[str, Any]
   peaks: list[float]
   held_out: dict[str, float]
+  sums: dict[str, list] = dataclasses.field(default_factory=dict)
 
 
 def pretrain(config: PretrainConfig, config_text: str = "") -> dict[str, Any]:
@@ -79,21 +83,28 @@ def pretrain(config: PretrainConfig, config_text: str = "") -> dict[str, Any]:
 
   Raises:
     InputError: The tokens or the checkpoint cannot be used, or a weight became NaN.
+    Preempted: The process was told to stop (SIGTERM) and has saved.
   """
   folder = files.output_folder(config.model_dir, "MODEL_DIR")
   distributed.share(folder, "MODEL_DIR")
-  run = _Run(config, folder)
-  if run.writes:
-    (folder / "config.gin").write_text(config_text)
-  run.loop()
-  return run.finish()
+  with (
+    run_state.writing(folder),
+    run_state.Saver(folder) as saver,
+    Preemption() as preemption,
+  ):
+    run = _Run(config, folder, saver)
+    if run.writes:
+      (folder / "config.gin").write_text(config_text)
+    run.loop(preemption)
+    saver.wait()
+    return run.finish()
 
 
 class _Run:
   """The objects of a run: built by the constructor, moved by `loop`."""
 
-  def __init__(self, config: PretrainConfig, folder: Any):
-    self.config, self.folder = config, folder
+  def __init__(self, config: PretrainConfig, folder: Any, saver: run_state.Saver):
+    self.config, self.folder, self.saver = config, folder, saver
     place = pathlib.Path(config.tokens).expanduser()
     manifest = token_arrays.manifest(place)
     config.check_vocabulary(manifest["vocabulary"])
@@ -143,16 +154,16 @@ class _Run:
     return nnx.merge(graph, self.layout.place(weights))
 
   def _resumed(self, state: states.TrainState) -> states.TrainState:
-    saved = run_state.steps(self.folder)
-    if not saved:
+    newest = run_state.latest(self.folder)
+    if newest is None:
       return state
-    found = run_state.load(self.folder, saved[-1])
+    found = run_state.load(self.folder, newest)
     run_state.check_identity(self.folder, found.memory["identity"], self.memory.identity)
     self.memory = Memory(**found.memory)
     return found.onto(state)
 
-  def loop(self) -> None:
-    """Trains until the last step."""
+  def loop(self, preemption: Preemption) -> None:
+    """Trains until the last step, or until told to stop."""
     config, last = self.config, self.first + self.config.total_steps
     done = int(self.state.step)
     if done == last:
@@ -162,11 +173,26 @@ class _Run:
         f"{self.folder} is at step {done} already, TRAIN_STEPS ends at {last}, expected a "
         "later step; raise TRAIN_STEPS or choose another MODEL_DIR"
       )
-    log = metrics_log.MetricsLog(self.folder, done) if self.writes else None
-    bar = Progress("pretrain", config.total_steps, done - self.first)
-    sums: dict[str, list] = {}
+    with (
+      metrics_log.MetricsLog(self.folder, done) as log,
+      Progress("pretrain", config.total_steps, done - self.first) as bar,
+      Watchdog() as watchdog,
+    ):
+      self._steps(done, last, preemption, log, bar, watchdog)
+
+  def _steps(
+    self,
+    done: int,
+    last: int,
+    preemption: Preemption,
+    log: metrics_log.MetricsLog,
+    bar: Progress,
+    watchdog: Watchdog,
+  ) -> None:
+    config, sums = self.config, self.memory.sums
     began = time.perf_counter()
     while done < last:
+      watchdog.beat(f"step {done + 1}")
       self._step(done - self.first, sums)
       done += 1
       count, final = done - self.first, done == last
@@ -175,23 +201,25 @@ class _Run:
         values, sums = _row(sums, "loss"), {}
         bar.update(count, values)
       evaluate = count % config.eval_period == 0 or final
-      save = count % config.save_period == 0 or evaluate
+      stop = preemption.reached(done)
+      save = count % config.save_period == 0 or evaluate or stop
       if values or save:
         jax.block_until_ready(self.state)
         self.meter.seconds += time.perf_counter() - began
         if evaluate:
+          watchdog.beat(f"evaluation at step {done}")
           self.memory.held_out = self._held_out()
           peak = throughput.matmul_peak(config.model.dtype) * self.mesh.size
           self.memory.peaks.append(peak)
           values = {**values, **self.memory.held_out}
-        if values and log is not None:
+        if values:
           log.write(done, values)
         if save:
-          self._save(done)
+          self._save(done, sums)
+        if stop and done < last:
+          self.saver.wait()
+          raise Preempted(done)
         began = time.perf_counter()
-    if log is not None:
-      log.close()
-    bar.close()
 
   def _step(self, index: int, sums: dict[str, list]) -> None:
     """Update number `index` of this run."""
@@ -230,14 +258,18 @@ class _Run:
     values = _row(found, "loss_per_nonpadding_target_token")
     return {f"held_out/{name}": value for name, value in values.items()}
 
-  def _save(self, done: int) -> None:
+  def _save(self, done: int, sums: dict[str, list]) -> None:
     if not states.is_finite(self.state):
       raise checks.InputError(
         f"the weights are not numbers at step {done}, expected finite ones; choose another "
         "MODEL_DIR with a lower learning rate"
       )
     self.memory.meter = dataclasses.asdict(self.meter)
-    run_state.save(self.folder, done, self.state, dataclasses.asdict(self.memory))
+    self.memory.sums = {
+      name: [{key: float(value) for key, value in row.items()} for row in rows]
+      for name, rows in jax.device_get(sums).items()
+    }
+    self.saver.save(done, self.state, dataclasses.asdict(self.memory))
 
   def finish(self) -> dict[str, Any]:
     """Writes the checkpoint and returns the summary."""

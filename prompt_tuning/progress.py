@@ -63,6 +63,12 @@ class Progress:
     waited = time.monotonic() - self._shown >= _SECONDS_BETWEEN_LINES
     return waited or (0 < self._total <= step and self._lines > 0)
 
+  def __enter__(self) -> "Progress":
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self.close()
+
   def close(self) -> None:
     """Ends the bar."""
     if self._bar is not None:

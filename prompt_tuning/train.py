@@ -38,11 +38,13 @@ from prompt_tuning.checkpoints import run_state
 from prompt_tuning.data import quiet
 from prompt_tuning.data.dataset_config import DatasetConfig
 from prompt_tuning.partitioning import Layout
+from prompt_tuning.preemption import Preempted, Preemption
 from prompt_tuning.progress import Progress
 from prompt_tuning.prompts.prompted import PromptedT5, t5x_path
 from prompt_tuning.train_config import TrainConfig
 from prompt_tuning.training import state as states
 from prompt_tuning.training import steps
+from prompt_tuning.watchdog import Watchdog
 
 
 @dataclasses.dataclass
@@ -57,6 +59,7 @@ class Memory:
     best_metrics: Its metrics by task.
     worse: Evaluations since then.
     stopped: Whether patience ran out.
+    sums: Of the steps since the last row of metrics.
   """
 
   identity: dict[str, str]
@@ -66,6 +69,7 @@ class Memory:
   best_metrics: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
   worse: int = 0
   stopped: bool = False
+  sums: list[steps.Sums] = dataclasses.field(default_factory=list)
 
 
 def train(config: TrainConfig, config_text: str = "") -> dict[str, Any]:
@@ -80,18 +84,25 @@ def train(config: TrainConfig, config_text: str = "") -> dict[str, Any]:
 
   Raises:
     InputError: Something given cannot be used, or the loss became NaN.
+    Preempted: The process was told to stop (SIGTERM) and has saved.
   """
   config.check()
   folder = files.output_folder(config.model_dir, "MODEL_DIR")
   distributed.share(folder, "MODEL_DIR")
   layout = config.partitioner.layout(config.train_dataset.batch_size)
   base = config.learned.load(config.model, config.checkpoint, layout)
-  run = _Run(config, base, folder, layout)
-  if distributed.is_first():
-    (folder / "config.gin").write_text(config_text)
-    (folder / "summary.json").unlink(missing_ok=True)  # it may be of fewer steps
-  run.loop()
-  return run.finish()
+  with (
+    run_state.writing(folder),
+    run_state.Saver(folder, config.trainer.keep) as saver,
+    Preemption() as preemption,
+  ):
+    run = _Run(config, base, folder, layout, saver)
+    if distributed.is_first():
+      (folder / "config.gin").write_text(config_text)
+      (folder / "summary.json").unlink(missing_ok=True)  # it may be of fewer steps
+    run.loop(preemption)
+    saver.wait()
+    return run.finish()
 
 
 class _Run:
@@ -103,10 +114,11 @@ class _Run:
     base: assembly.Base,
     folder: epath.Path,
     layout: Layout,
+    saver: run_state.Saver,
   ):
     self.config, self.base, self.folder = config, base, folder
     self.layout, self.mesh = layout, layout.mesh
-    self.writes = distributed.is_first()
+    self.writes, self.saver = distributed.is_first(), saver
     trainer, dataset = config.trainer, config.train_dataset
     key_learned, key_train = jax.random.split(jax.random.key(trainer.random_seed))
     model = config.learned.model(base, config.vocabulary, key_learned)
@@ -148,13 +160,13 @@ class _Run:
 
   def _resumed(self, state: states.TrainState) -> states.TrainState:
     """The state an interrupted process left, or `state` where there is none."""
-    saved = run_state.steps(self.folder)
-    if not saved:
+    newest = run_state.latest(self.folder)
+    if newest is None:
       return state
-    found = run_state.load(self.folder, saved[-1])
+    found = run_state.load(self.folder, newest)
     run_state.check_identity(self.folder, found.memory["identity"], self.memory.identity)
     self.memory = Memory(**found.memory)
-    _log(f"continuing {self.folder} at step {saved[-1]}")
+    _log(f"continuing {self.folder} at step {newest}")
     return found.onto(state)
 
   def _evaluation(self, dataset: DatasetConfig | None, log: bool = True) -> Any:
@@ -173,42 +185,58 @@ class _Run:
     provider = data.registry.find(dataset, self.config.vocabulary)
     return data.batches.training_batches(dataset, provider, done - self.first)
 
-  def loop(self) -> None:
-    """Trains until the last step, or until patience runs out."""
-    trainer, done = self.config.trainer, int(self.state.step)
+  def loop(self, preemption: Preemption) -> None:
+    """Trains until the last step, until patience runs out, or until told to stop."""
+    done = int(self.state.step)
     if done >= self.last or self.memory.stopped:
       return
-    log = metrics_log.MetricsLog(self.folder, done) if self.writes else None
     if self.writes:
       for path in (self.folder / "inference_eval").glob("*-metrics.jsonl"):
         metrics_log.trim(path, done)
     rows = self.config.train_dataset.batch_size
-    bar = Progress("train", self.last - self.first, done - self.first, rows)
-    batches, sums = self._batches(done), []
+    with (
+      metrics_log.MetricsLog(self.folder, done) as log,
+      Progress("train", self.last - self.first, done - self.first, rows) as bar,
+      Watchdog() as watchdog,
+    ):
+      self._steps(done, preemption, log, bar, watchdog)
+
+  def _steps(
+    self,
+    done: int,
+    preemption: Preemption,
+    log: metrics_log.MetricsLog,
+    bar: Progress,
+    watchdog: Watchdog,
+  ) -> None:
+    trainer, batches = self.config.trainer, self._batches(done)
     while done < self.last and not self.memory.stopped:
+      watchdog.beat(f"step {done + 1}")
       batch = partitioning.shard_batch(next(batches), self.mesh)
-      self.state, step_sums = self.step_fn(self.state, self.frozen, batch)
-      sums.append(step_sums)
+      self.state, sums = self.step_fn(self.state, self.frozen, batch)
+      self.memory.sums.append(sums)
       done += 1
       count, final = done - self.first, done == self.last
       evaluate = count % trainer.eval_period == 0 or final
       values: dict[str, float] = {}
       if count % trainer.stats_period == 0 or final:
-        values |= self._stats(sums, done)
+        values |= self._stats(done)
         bar.update(count, {k: values[k] for k in ("loss", "accuracy")})
-        sums = []
       if evaluate:
+        watchdog.beat(f"evaluation at step {done}")
         values |= self._evaluate(done)
-      if values and log is not None:
+      if values:
         log.write(done, values)
-      if evaluate or count % trainer.save_period == 0:
+      stop = preemption.reached(done)
+      if stop or evaluate or count % trainer.save_period == 0:
         self._save(done)
-    if log is not None:
-      log.close()
-    bar.close()
+      if stop and done < self.last and not self.memory.stopped:
+        self.saver.wait()
+        raise Preempted(done)
 
-  def _stats(self, sums: list[steps.Sums], done: int) -> dict[str, float]:
-    values = steps.metrics(jax.device_get(sums))
+  def _stats(self, done: int) -> dict[str, float]:
+    values = steps.metrics(jax.device_get(self.memory.sums))
+    self.memory.sums = []
     if not np.isfinite(values["loss"]):
       raise self._not_finite(done)
     rate = float(self.config.learning_rate_fn(done - 1))
@@ -219,6 +247,7 @@ class _Run:
       raise self._not_finite(done)
 
   def _not_finite(self, done: int) -> checks.InputError:
+    self.saver.wait()
     saved = run_state.steps(self.folder)
     kept = f"the state of step {saved[-1]}" if saved else "nothing yet"
     return checks.InputError(
@@ -281,7 +310,11 @@ class _Run:
   def _save(self, done: int) -> None:
     self._check_finite(done)
     self.config.learned.save_step(self.folder, done, self.state.params)
-    run_state.save(self.folder, done, self.state, dataclasses.asdict(self.memory))
+    self.memory.sums = [
+      {name: float(value) for name, value in sums.items()}
+      for sums in jax.device_get(self.memory.sums)
+    ]
+    self.saver.save(done, self.state, dataclasses.asdict(self.memory))
 
   def finish(self) -> dict[str, Any]:
     """Writes and returns what the best state achieved."""

@@ -18,7 +18,7 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -55,23 +55,6 @@ def data_folder(model_dir: epath.Path, step: int) -> epath.Path:
   return _folder(model_dir) / f"step_{step}.data"
 
 
-def save(model_dir: epath.Path, step: int, state: PyTree, memory: dict[str, Any]) -> int:
-  """Writes the state after `step` updates; older files beyond two are removed.
-
-  Args:
-    model_dir: MODEL_DIR.
-    step: Names the file.
-    state: A pytree of arrays and PRNG keys.
-    memory: JSON values that the loop wants back.
-
-  Returns:
-    Bytes written.
-  """
-  content = state_file.encode(state, memory)
-  _write(model_dir, step, content, _KEEP)
-  return len(content)
-
-
 class Saver:
   """Saves states while the loop goes on.
 
@@ -87,7 +70,7 @@ class Saver:
     self._model_dir, self._keep = model_dir, keep
     self._thread = ThreadPoolExecutor(1, "run_state")
     self._pending: Future[None] | None = None
-    self._step = self._complete = max(steps(model_dir), default=-1)
+    self._step = 0
     if jax.process_index() == 0:
       with contextlib.suppress(Exception):  # see `_write`
         _tidy(model_dir, math.inf)
@@ -132,23 +115,11 @@ class Saver:
       raise checks.InputError(
         f"process 0 could not write the state of step {self._step}; see what it says"
       )
-    if pending:
-      self._complete = self._step
 
   def _failure(self, failure: BaseException) -> BaseException:
     if not isinstance(failure, OSError) and not files.is_remote(self._model_dir):
       return failure
-    why = getattr(failure, "strerror", None) or failure
-    kept = (
-      f"the state of step {self._complete} is kept"
-      if self._complete >= 0
-      else "nothing is kept yet"
-    )
-    return checks.InputError(
-      f"the state of step {self._step} cannot be written to {_folder(self._model_dir)} "
-      f"({why}), expected a folder with room that may be filled; {kept}: make room, then "
-      "give the same command again"
-    )
+    return _unwritable(f"the state of step {self._step}", self._model_dir, failure)
 
   def __enter__(self) -> "Saver":
     return self
@@ -160,6 +131,27 @@ class Saver:
         self.wait()
     finally:
       self._thread.shutdown()
+
+
+@contextlib.contextmanager
+def writing(model_dir: epath.Path) -> Iterator[None]:
+  """Says of a run whose folder cannot be written any more what is kept of it."""
+  try:
+    yield
+  except OSError as error:
+    raise _unwritable("a result", model_dir, error) from error
+
+
+def _unwritable(
+  what: str, model_dir: epath.Path, error: BaseException
+) -> checks.InputError:
+  why = getattr(error, "strerror", None) or error
+  newest = max(steps(model_dir), default=None)
+  kept = "nothing is kept yet" if newest is None else f"the state of step {newest} is kept"
+  return checks.InputError(
+    f"{what} cannot be written to {model_dir} ({why}), expected a folder with room that "
+    f"may be filled; {kept}: make room, then give the same command again"
+  )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(_HELP.format(commands="\n".join(rows)))
     return 0
   name, *rest = arguments
-  from prompt_tuning import __version__, checks, distributed
+  from prompt_tuning import __version__, checks, distributed, preemption
 
   if name == "--version":
     print(__version__)
@@ -59,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except checks.InputError as error:
     print(f"prompt-tuning: {distributed.name()}{error}", file=sys.stderr)
     return 2
+  except preemption.Preempted as told:
+    print(f"prompt-tuning: {distributed.name()}{told}", file=sys.stderr)
+    return preemption.EXIT_PREEMPTED
   except BrokenPipeError:  # whoever read the output, `head` perhaps, has enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

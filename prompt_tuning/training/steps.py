@@ -15,7 +15,7 @@ from prompt_tuning.training.state import Split, TrainState
 from prompt_tuning.types import Array, Constrain, unconstrained
 
 Batch = Mapping[str, Any]  # T5X feature names to arrays
-Sums = dict[str, Array]  # float32 scalars that add up over microbatches and steps
+Sums = dict[str, Any]  # float32 scalars that add up over microbatches and steps
 
 
 def apply(model: Any, batch: Batch, dropout_key: Array | None) -> Array:
@@ -134,7 +134,7 @@ def eval_step(split: Split, loss: Loss) -> Callable[[dict, nnx.State, Batch], Su
 
 def metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
   """T5X's training metrics from the sums of some steps, on the host."""
-  total = {name: float(sum(row[name] for row in rows)) for name in rows[0]}
+  total = {name: sum(float(row[name]) for row in rows) for name in rows[0]}
   tokens = max(total["tokens"], 1.0)
   return {
     "loss": total["loss"] / len(rows),

@@ -18,6 +18,7 @@ class Trainer:
     eval_period: Between two evaluations.
     eval_steps: Batches of the teacher-forced part of an evaluation.
     save_period: Between two saves of the run state and the numpy prompt.
+    keep: Run states to keep, the newest ones.
     stats_period: Between two rows of metrics.
     num_microbatches: Parts of a batch whose gradients are added up; None for one.
     patience: Evaluations without improvement after which to stop; None for never.
@@ -31,6 +32,7 @@ class Trainer:
   eval_period: int = 1000
   eval_steps: int = 20
   save_period: int = 1000
+  keep: int = 2
   stats_period: int = 50
   num_microbatches: int | None = None
   patience: int | None = None
@@ -41,6 +43,7 @@ class Trainer:
     for macro, value, least in (
       ("EVAL_PERIOD", self.eval_period, 1),
       ("SAVE_PERIOD", self.save_period, 1),
+      ("KEEP_SAVES", self.keep, 1),
       ("STATS_PERIOD", self.stats_period, 1),
       ("EVAL_STEPS", self.eval_steps, 0),
       ("PATIENCE", self.patience, 1),

@@ -24,9 +24,15 @@ def state(tiny_t5):
   return states.create(states.Split.of(model), optimizer, jax.random.key(9), 3)
 
 
+def save(folder, step, state, memory) -> int:
+  """Saves one state and waits until it is on disk."""
+  with run_state.Saver(folder) as saver:
+    return saver.save(step, state, memory)
+
+
 def test_what_is_saved_comes_back_bit_for_bit(tmp_path, state):
   folder = epath.Path(tmp_path)
-  size = run_state.save(folder, 3, state, {"best": 1.5, "name": "x"})
+  size = save(folder, 3, state, {"best": 1.5, "name": "x"})
   saved = run_state.load(folder, 3)
   found = saved.onto(state)
   assert saved.memory == {"best": 1.5, "name": "x"}
@@ -42,7 +48,7 @@ def test_what_is_saved_comes_back_bit_for_bit(tmp_path, state):
 def test_only_the_newest_two_are_kept(tmp_path, state):
   folder = epath.Path(tmp_path)
   for step in (1, 2, 10, 9):
-    run_state.save(folder, step, state, {})
+    save(folder, step, state, {})
   assert run_state.steps(folder) == [9, 10]
   assert sorted(os.listdir(tmp_path / "run_state")) == [
     "step_10.safetensors",
@@ -52,7 +58,7 @@ def test_only_the_newest_two_are_kept(tmp_path, state):
 
 def test_a_file_without_its_final_name_is_never_seen(tmp_path, state):
   folder = epath.Path(tmp_path)
-  run_state.save(folder, 1, state, {})
+  save(folder, 1, state, {})
   (tmp_path / "run_state" / ".step_2.safetensors.abc").write_bytes(b"half")
   assert run_state.steps(folder) == [1]
 
@@ -60,7 +66,7 @@ def test_a_file_without_its_final_name_is_never_seen(tmp_path, state):
 @pytest.mark.parametrize("keep", [0, 8, 100, -1])
 def test_a_damaged_file_is_refused(tmp_path, state, keep):
   folder = epath.Path(tmp_path)
-  run_state.save(folder, 1, state, {})
+  save(folder, 1, state, {})
   path = tmp_path / "run_state" / "step_1.safetensors"
   path.write_bytes(path.read_bytes()[:keep])
   with pytest.raises(checks.InputError, match="run state"):
@@ -69,7 +75,7 @@ def test_a_damaged_file_is_refused(tmp_path, state, keep):
 
 def test_one_wrong_bit_is_refused(tmp_path, state):
   folder = epath.Path(tmp_path)
-  size = run_state.save(folder, 1, state, {"best": 1})
+  size = save(folder, 1, state, {"best": 1})
   path = tmp_path / "run_state" / "step_1.safetensors"
   content = bytearray(path.read_bytes())
   for place in (content.index(b"best"), size - 200, size - 1):
@@ -82,7 +88,7 @@ def test_one_wrong_bit_is_refused(tmp_path, state):
 
 def test_a_file_without_a_checksum_is_read(tmp_path, state):
   folder = epath.Path(tmp_path)
-  run_state.save(folder, 1, state, {"best": 1})
+  save(folder, 1, state, {"best": 1})
   path = tmp_path / "run_state" / "step_1.safetensors"
   path.write_bytes(path.read_bytes().replace(b'"crc32"', b'"other"'))
   assert run_state.load(folder, 1).memory == {"best": 1}
@@ -90,7 +96,7 @@ def test_a_file_without_a_checksum_is_read(tmp_path, state):
 
 def test_the_state_of_another_kind_of_run_is_refused(tmp_path, state):
   folder = epath.Path(tmp_path)
-  run_state.save(folder, 1, {"other": np.zeros(3)}, {})
+  save(folder, 1, {"other": np.zeros(3)}, {})
   with pytest.raises(checks.InputError, match="params"):
     run_state.load(folder, 1).onto(state)
 
@@ -107,7 +113,7 @@ def grown(state):
 def test_every_dtype_comes_back(tmp_path, dtype):
   folder, values = epath.Path(tmp_path), jax.numpy.arange(6).reshape(2, 3).astype(dtype)
   state = {"values": values, "none": values[:0], "one": values[1, 1]}
-  run_state.save(folder, 1, state, {})
+  save(folder, 1, state, {})
   found = run_state.load(folder, 1).onto(state)
   for name, value in state.items():
     assert found[name].dtype == value.dtype
@@ -133,7 +139,7 @@ def test_an_array_in_pieces_is_saved_whole(tmp_path):
   mesh = jax.make_mesh((8,), ("data",), (jax.sharding.AxisType.Auto,))
   pieces = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
   state = {"values": jax.device_put(np.arange(16), pieces)}
-  run_state.save(epath.Path(tmp_path), 1, state, {})
+  save(epath.Path(tmp_path), 1, state, {})
   found = run_state.load(epath.Path(tmp_path), 1).arrays["['values']"]
   np.testing.assert_array_equal(found, np.arange(16))
 
@@ -161,7 +167,7 @@ def test_the_latest_is_none_or_the_newest(tmp_path, state):
   folder = epath.Path(tmp_path)
   assert run_state.latest(folder) is None
   for step in (0, 9, 10):
-    run_state.save(folder, step, state, {})
+    save(folder, step, state, {})
     assert run_state.latest(folder) == step
 
 
@@ -207,7 +213,7 @@ def test_what_a_killed_process_left_is_removed_at_the_start_and_nothing_else(
 ):
   folder = epath.Path(tmp_path)
   filled(folder, 2)
-  run_state.save(folder, 2, state, {})
+  save(folder, 2, state, {})
   (tmp_path / "run_state" / ".step_3.safetensors.abc").write_bytes(b"half")
   for step in (1, 3):
     filled(folder, step)
