@@ -183,7 +183,7 @@ class _Run:
   def _batches(self, done: int) -> Iterator[dict[str, np.ndarray]]:
     data, dataset = _data(), self.config.train_dataset
     provider = data.registry.find(dataset, self.config.vocabulary)
-    return data.batches.training_batches(dataset, provider, done - self.first)
+    return data.training_batches.TrainingBatches.at(dataset, provider, done - self.first)
 
   def loop(self, preemption: Preemption) -> None:
     """Trains until the last step, until patience runs out, or until told to stop."""
@@ -376,16 +376,16 @@ def overall(found: dict[str, dict[str, float]], metric: str | None) -> float:
 def _data() -> Any:
   """The data room, imported when a run needs it: it brings in TensorFlow."""
   quiet.import_seqio()
-  from prompt_tuning.data import batches, evaluation, registry
+  from prompt_tuning.data import evaluation, registry, training_batches
 
-  return _Data(batches, evaluation, registry)
+  return _Data(evaluation, registry, training_batches)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Data:
-  batches: Any
   evaluation: Any
   registry: Any
+  training_batches: Any
 
 
 def _say(lines: list[str]) -> None:

@@ -1,52 +1,15 @@
-"""From a seqio task to padded batches of numpy arrays, the same on every run."""
+"""From a split of a seqio task to padded batches of numpy arrays, for inference."""
 
-import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import seqio
-import tensorflow as tf
 
 from prompt_tuning import checks
 from prompt_tuning.data.dataset_config import DatasetConfig
 
 Batch = dict[str, np.ndarray]
-
-
-def training_batches(
-  config: DatasetConfig, provider: Any, skip: int = 0
-) -> Iterator[Batch]:
-  """Endless batches in an order that depends on the seed only.
-
-  Args:
-    config: What to read; `seed` must be set.
-    provider: The seqio Task or Mixture.
-    skip: Batches already used, left out.
-
-  Raises:
-    InputError: The split holds less than one example.
-  """
-  dataset = seqio.get_dataset(
-    provider,
-    config.task_feature_lengths,
-    seqio.EncDecFeatureConverter(pack=False),
-    dataset_split=config.split,
-    use_cached=config.use_cached,
-    shuffle=config.shuffle,
-    num_epochs=None,
-    seed=config.seed,
-    verbose=False,
-  )
-  dataset = dataset.batch(config.batch_size, drop_remainder=True).skip(skip)
-  options = tf.data.Options()
-  options.deterministic = True
-  batches = dataset.with_options(options).prefetch(4).as_numpy_iterator()
-  try:
-    first = next(batches)
-  except StopIteration:
-    raise empty(config) from None
-  return itertools.chain([first], batches)
 
 
 def inference_examples(config: DatasetConfig, provider: Any) -> tuple[list[dict], Any]:

@@ -23,6 +23,8 @@ class DatasetConfig:
     pack: Whether rows hold several examples.
     module: Python module that registers the task when imported.
     table: Files of one's own that make up the task, registered under the table's name.
+    num_shards: Into how many shards the data are dealt for training; batches depend on
+      it. None takes as many as the data and the batch call for.
   """
 
   mixture_or_task_name: str
@@ -35,6 +37,7 @@ class DatasetConfig:
   pack: bool = False
   module: str | None = None
   table: Table | None = None
+  num_shards: int | None = None
 
   def __post_init__(self):
     if self.pack:
@@ -46,4 +49,15 @@ class DatasetConfig:
       raise checks.InputError(
         f"BATCH_SIZE is {self.batch_size!r}, expected a positive number of examples; "
         "write it without quotes"
+      )
+    if self.num_shards is not None:
+      self._check_num_shards(self.num_shards)
+
+  def _check_num_shards(self, number: int) -> None:
+    checks.whole("num_shards", number, 1, "leave it out for a number that suits the data")
+    if self.batch_size % number:
+      works = [n for n in range(1, self.batch_size + 1) if self.batch_size % n == 0]
+      raise checks.InputError(
+        f"num_shards is {number}, expected a divisor of BATCH_SIZE {self.batch_size}, for "
+        f"every shard fills equally many rows; set one of {', '.join(map(str, works))}"
       )

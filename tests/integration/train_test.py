@@ -22,7 +22,8 @@ import tiny_tasks
 
 import prompt_tuning as pt
 from prompt_tuning import assembly, config, formats, trees
-from prompt_tuning.data import batches, registry
+from prompt_tuning.data import registry
+from prompt_tuning.data.training_batches import TrainingBatches
 from prompt_tuning.partitioning import Partitioner, replicate, shard_batch
 from prompt_tuning.training import state as states
 from prompt_tuning.training import steps
@@ -498,7 +499,7 @@ def prepared(settings, rows: int):
   state = states.create(split, optimizer, jax.random.key(2), base.step)
   provider = registry.find(settings.train_dataset, settings.vocabulary)
   dataset = dataclasses.replace(settings.train_dataset, batch_size=rows)
-  return split, optimizer, state, next(batches.training_batches(dataset, provider))
+  return split, optimizer, state, next(TrainingBatches(dataset, provider))
 
 
 def test_eight_devices_learn_what_one_learns(settings):
