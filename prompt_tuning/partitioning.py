@@ -282,6 +282,16 @@ def rows(batch_size: int, mesh: Mesh) -> range:
   return range(parts[0][0], parts[-1][1])
 
 
+def speaks_for_rows(batch_size: int, mesh: Mesh) -> bool:
+  """Whether this process is the first of those that hold the same rows of a batch."""
+  held: dict[int, set[Any]] = {}
+  where: dict[Any, Any] = _by_rows(mesh).devices_indices_map((batch_size,))
+  for device, (part,) in where.items():
+    held.setdefault(device.process_index, set()).add(part.indices(batch_size))
+  mine = held[jax.process_index()]
+  return jax.process_index() == min(index for index, found in held.items() if found == mine)
+
+
 def from_rows(local: Mapping[str, Any], batch_size: int, mesh: Mesh) -> dict[str, Array]:
   """A global batch of which every process gives its `rows`."""
   return {

@@ -15,7 +15,6 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -123,7 +122,7 @@ class _Run:
     key_learned, key_train = jax.random.split(jax.random.key(trainer.random_seed))
     model = config.learned.model(base, config.vocabulary, key_learned)
     registry = _data().registry
-    registry.find(dataset, config.vocabulary)  # fails here rather than later
+    provider = registry.find(dataset, config.vocabulary)  # fails here rather than later
     _say(registry.cut(dataset))
     self.first, self.last = trainer.steps(base.step)
     self.split = states.Split.of(model)
@@ -132,8 +131,12 @@ class _Run:
       config.optimizer.transformation(config.learning_rate_fn, self.first)
     )
     state = states.create(self.split, optimizer, key_train, self.first)
-    rows = {**registry.identity(dataset), **registry.identity(config.eval_dataset)}
-    identity = {**config.identity(base), **rows}
+    identity = {
+      **config.identity(base),
+      **registry.identity(dataset),
+      **registry.identity(config.eval_dataset),
+      "data shards": str(_data().shards.number_of_shards(dataset, provider)),
+    }
     self.memory = Memory(identity, self.first)
     shardings = layout.like(state, trees.flat_variables(self.split.tunable))
     self.state = partitioning.put(self._resumed(state), shardings)
@@ -180,10 +183,19 @@ class _Run:
     self.config.prediction.check(found.task_names, self.config.vocabulary)
     return found
 
-  def _batches(self, done: int) -> Iterator[dict[str, np.ndarray]]:
+  def _batches(self, done: int) -> Any:
     data, dataset = _data(), self.config.train_dataset
     provider = data.registry.find(dataset, self.config.vocabulary)
-    return data.training_batches.TrainingBatches.at(dataset, provider, done - self.first)
+    batches = data.training_batches.TrainingBatches.at(
+      dataset,
+      provider,
+      done - self.first,
+      rows=partitioning.rows(dataset.batch_size, self.mesh),
+      folder=run_state.data_folder(self.folder, done),
+    )
+    if done > self.first:
+      _log(batches.note)
+    return batches
 
   def loop(self, preemption: Preemption) -> None:
     """Trains until the last step, until patience runs out, or until told to stop."""
@@ -210,9 +222,10 @@ class _Run:
     watchdog: Watchdog,
   ) -> None:
     trainer, batches = self.config.trainer, self._batches(done)
+    size = self.config.train_dataset.batch_size
     while done < self.last and not self.memory.stopped:
       watchdog.beat(f"step {done + 1}")
-      batch = partitioning.shard_batch(next(batches), self.mesh)
+      batch = partitioning.from_rows(next(batches), size, self.mesh)
       self.state, sums = self.step_fn(self.state, self.frozen, batch)
       self.memory.sums.append(sums)
       done += 1
@@ -229,7 +242,7 @@ class _Run:
         log.write(done, values)
       stop = preemption.reached(done)
       if stop or evaluate or count % trainer.save_period == 0:
-        self._save(done)
+        self._save(done, batches)
       if stop and done < self.last and not self.memory.stopped:
         self.saver.wait()
         raise Preempted(done)
@@ -307,13 +320,15 @@ class _Run:
     }
     self.config.learned.save_best(self.folder, self.state.params, metadata)
 
-  def _save(self, done: int) -> None:
+  def _save(self, done: int, batches: Any) -> None:
     self._check_finite(done)
     self.config.learned.save_step(self.folder, done, self.state.params)
     self.memory.sums = [
       {name: float(value) for name, value in sums.items()}
       for sums in jax.device_get(self.memory.sums)
     ]
+    if partitioning.speaks_for_rows(self.config.train_dataset.batch_size, self.mesh):
+      batches.save(run_state.data_folder(self.folder, done))
     self.saver.save(done, self.state, dataclasses.asdict(self.memory))
 
   def finish(self) -> dict[str, Any]:
@@ -376,15 +391,16 @@ def overall(found: dict[str, dict[str, float]], metric: str | None) -> float:
 def _data() -> Any:
   """The data room, imported when a run needs it: it brings in TensorFlow."""
   quiet.import_seqio()
-  from prompt_tuning.data import evaluation, registry, training_batches
+  from prompt_tuning.data import evaluation, registry, shards, training_batches
 
-  return _Data(evaluation, registry, training_batches)
+  return _Data(evaluation, registry, shards, training_batches)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Data:
   evaluation: Any
   registry: Any
+  shards: Any
   training_batches: Any
 
 

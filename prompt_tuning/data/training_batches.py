@@ -142,7 +142,7 @@ class TrainingBatches(Iterator[batches.Batch]):
     return checks.InputError(
       f"shard {shard.index} of {self._num_shards} of {self._config.mixture_or_task_name} "
       f"(or of a member of it) has no example of the split {self._config.split!r}, "
-      "expected at least one; set DatasetConfig.num_shards to fewer"
+      "expected at least one; set DATA_SHARDS to fewer"
     )
 
   def _file(self, folder: os.PathLike, shard: "_Shard") -> epath.Path:

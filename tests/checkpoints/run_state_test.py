@@ -212,8 +212,9 @@ def test_what_a_killed_process_left_is_removed_at_the_start_and_nothing_else(
   tmp_path, state
 ):
   folder = epath.Path(tmp_path)
-  filled(folder, 2)
-  save(folder, 2, state, {})
+  with run_state.Saver(folder) as saver:
+    filled(folder, 2)
+    saver.save(2, state, {})
   (tmp_path / "run_state" / ".step_3.safetensors.abc").write_bytes(b"half")
   for step in (1, 3):
     filled(folder, step)
