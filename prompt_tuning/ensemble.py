@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prompt_tuning import assembly, checks, files, summary
+from prompt_tuning import assembly, checks, distributed, files, summary
 from prompt_tuning import prediction as predictions
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data import quiet
@@ -100,7 +100,8 @@ def ensemble(config: EnsembleConfig, config_text: str = "") -> dict[str, Any]:
       "to compare prompts with; choose another task or split"
     )
   config.prediction.check(run.datasets(), config.vocabulary)
-  (folder / "config.gin").write_text(config_text)
+  if distributed.is_first():
+    (folder / "config.gin").write_text(config_text)
   answers, scores = Once(members.answers), Once(members.scores)
   contestants = [*config.prompts, *ensembling.RULES]
   found = [
@@ -114,6 +115,8 @@ def ensemble(config: EnsembleConfig, config_text: str = "") -> dict[str, Any]:
     "examples": {task: len(run.examples(task)) for task in run.task_names},
     **compared(config.prompts, metrics),
   }
+  if not distributed.is_first():
+    return results
   text = json.dumps(results, indent=2) + "\n"
   files.write_atomically(folder / "results.json", text.encode())
   for task in run.task_names:

@@ -20,6 +20,7 @@ from etils import epath
 from prompt_tuning import (
   assembly,
   checks,
+  distributed,
   files,
   formats,
   handing_in,
@@ -132,6 +133,7 @@ def evaluate(config: EvalConfig, config_text: str = "") -> dict[str, Any]:
     InputError: Something given cannot be used.
   """
   folder = files.output_folder(config.output_dir, "EVAL_OUTPUT_DIR")
+  writes = distributed.is_first()
   ready = prepare(config)
   quiet.import_seqio()
   from prompt_tuning.data import evaluation, registry
@@ -139,11 +141,13 @@ def evaluate(config: EvalConfig, config_text: str = "") -> dict[str, Any]:
   provider = registry.find(config.dataset, config.vocabulary)
   for line in registry.cut(config.dataset):
     print(line, file=sys.stderr)
-  run = evaluation.Evaluation(config.dataset, provider, str(folder / "inference_eval"))
+  log_dir = str(folder / "inference_eval") if writes else None
+  run = evaluation.Evaluation(config.dataset, provider, log_dir)
   config.prediction.check(run.datasets(), config.vocabulary)
   if isinstance(config.prompt, TaskPrompts):
     config.prompt.check(list(run.datasets()))
-  (folder / "config.gin").write_text(config_text)
+  if writes:
+    (folder / "config.gin").write_text(config_text)
   cards = [
     _scored(run, ready, one, folder / "submission" / str(one.step))
     for one in _prompts(config, ready)
@@ -153,9 +157,10 @@ def evaluate(config: EvalConfig, config_text: str = "") -> dict[str, Any]:
     "split": config.dataset.split,
     "prompts": cards,
   }
-  text = json.dumps(results, indent=2) + "\n"
-  files.write_atomically(folder / "results.json", text.encode())
-  _draw(results, folder / "results.svg")
+  if writes:
+    text = json.dumps(results, indent=2) + "\n"
+    files.write_atomically(folder / "results.json", text.encode())
+    _draw(results, folder / "results.svg")
   return results
 
 
@@ -204,7 +209,9 @@ def _scored(
   )
   answered = {task: (run.examples(task), texts[task]) for task in texts}
   answered |= run.unmeasured(predict)
-  written = handing_in.write(answered, run.datasets(), submission)
+  written: list[str] = []
+  if distributed.is_first():
+    written = handing_in.write(answered, run.datasets(), submission)
   return scorecard.card(one.path, one.step, found, run.datasets(), written)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from prompt_tuning import checks, files
+from prompt_tuning import checks, distributed, files
 from prompt_tuning import prediction as predictions
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data import quiet
@@ -83,7 +83,8 @@ def infer(config: InferConfig, config_text: str = "") -> list[str]:
   config.prediction.check(names, config.vocabulary)
   if isinstance(config.prompt, TaskPrompts):
     config.prompt.check(names)
-  (folder / "config.gin").write_text(config_text)
+  if distributed.is_first():
+    (folder / "config.gin").write_text(config_text)
   return [_written(ready, config, task, folder) for task in tasks]
 
 
@@ -104,7 +105,8 @@ def _written(ready: Ready, config: InferConfig, task: Any, folder: epath.Path) -
     bar.update(number + 1)
   bar.close()
   path = folder / f"{task.name}-{config.mode}.jsonl-00000-of-00001"
-  files.write_atomically(path, "".join(rows).encode())
+  if distributed.is_first():
+    files.write_atomically(path, "".join(rows).encode())
   return str(path)
 
 
