@@ -6,8 +6,8 @@ r"""Fifty interruptions of a run at random moments, against a run that had none.
 A run of the demo's task is ended again and again: by SIGKILL, by SIGTERM, by a disk that
 is full and by a folder that becomes read-only while it saves. After each, every saved state
 must be readable. The same command continues until the run is complete; then its prompts and
-metrics must be those of an uninterrupted run, bit for bit. Complete runs are followed by new
-ones until there were enough interruptions.
+metrics must be those of an uninterrupted run, bit for bit. New runs follow complete ones
+until there were enough interruptions.
 
 Full and read-only disks need root, for a small file system in memory; without, they are
 left out and the output says so.
