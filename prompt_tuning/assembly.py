@@ -3,24 +3,22 @@
 import dataclasses
 from collections.abc import Sequence
 
-import jax
+import numpy as np
 from flax import nnx
 
-from prompt_tuning import checks, formats, trees
+from prompt_tuning import checks, formats, trees, weights
 from prompt_tuning.checkpoints import prompt_files
 from prompt_tuning.checkpoints.checkpoint import Checkpoint
 from prompt_tuning.checkpoints.prompt_files import PromptFile
-from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig, restore
+from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data.vocabularies import Vocabulary
-from prompt_tuning.models import parameters
 from prompt_tuning.models.config import T5Config
-from prompt_tuning.models.parameters import Parameters
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.partitioning import Layout
 from prompt_tuning.prompts.bank import PromptBank
 from prompt_tuning.prompts.prompted import PromptedT5
 from prompt_tuning.prompts.start import FromFile, Prompt
-from prompt_tuning.types import Array, Frozen, unconstrained
+from prompt_tuning.types import Array, Frozen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Base:
 
   Attributes:
     model: The plain T5.
-    fingerprint: Digest of its weights.
+    fingerprint: Digest of its weights as the checkpoint holds them.
     step: Training step of its checkpoint.
   """
 
@@ -37,9 +35,14 @@ class Base:
   fingerprint: str
   step: int
 
+  @property
+  def weight_dtype(self) -> str:
+    """How its matrices lie in memory."""
+    return str(self.model.token_embedder.embedding.get_value().dtype)
+
   @classmethod
   def of(cls, model: T5, step: int = 0) -> "Base":
-    """A model and the digest of its weights."""
+    """A model with weights in float, and their digest."""
     return cls(model, trees.fingerprint(trees.values(model)), step)
 
 
@@ -54,33 +57,19 @@ def load_base(
   Args:
     config: Its shape.
     source: Its checkpoint, of any format.
-    kind: `Tunable` where the model itself learns.
+    kind: `Tunable` where the model itself learns, which takes floats.
     layout: Devices, and how the weights lie on them; None is one device.
 
   Raises:
     InputError: The checkpoint is unusable or of another model, or the model does not
       divide over the devices.
   """
-  variables = trees.flat_variables(T5.abstract(config))
-  if layout is not None:
-    layout.check(variables)
+  weights.check_kind(source, kind)
   checkpoint = formats.load(source.path)
   check_facts(config, checkpoint)
-  expected = {path: v.get_value().shape for path, v in variables.items()}
-  axes = {path: v.get_metadata("axes") for path, v in variables.items()}
-  params = restore(
-    checkpoint,
-    expected,
-    ignore=source.ignore,
-    initialise=source.initialise,
-    dtype=source.dtype,
-    sharding=None if layout is None else lambda path: layout.sharding(axes[path]),
-  )
-  random = parameters.random_from(jax.random.key(0))
-  source_of = parameters.taken_from(params, otherwise=random)
-  constrain = unconstrained if layout is None else layout.constrain
-  model = T5(config, Parameters(source_of, kind, constrain=constrain))
-  return Base.of(model, checkpoint.step)
+  found = weights.load(config, checkpoint, source, layout)
+  model = T5(config, found.parameters(kind, layout))
+  return Base(model, found.fingerprint, checkpoint.step)
 
 
 def check_facts(config: T5Config, checkpoint: Checkpoint) -> None:
@@ -111,10 +100,20 @@ def with_prompt(
   bank = prompt.initialize(
     key,
     base.model.config.d_model,
-    lambda: trees.to_host(base.model.token_embedder.embedding.get_value()),
+    lambda: _table(base.model),
     vocabulary.load,
   )
   return PromptedT5(base.model, PromptBank(bank))
+
+
+def _table(model: T5) -> np.ndarray:
+  """The token table [vocab, d_model] as floats."""
+  embedder = model.token_embedder
+  table = trees.to_host(embedder.embedding.get_value())
+  if embedder.embedding_scale is None:
+    return table
+  scale = trees.to_host(embedder.embedding_scale.get_value())
+  return table.astype(np.float32) * scale[:, None]
 
 
 def with_prompts(base: Base, paths: Sequence[str], vocabulary: Vocabulary) -> PromptedT5:

@@ -309,6 +309,7 @@ class _Run:
     task = self.config.train_dataset.mixture_or_task_name
     metadata = {
       "base_fingerprint": self.base.fingerprint,
+      "weight_dtype": self.base.weight_dtype,
       "task": task,
       "labels": self.config.prediction.words(task),
       "step": done,

@@ -77,4 +77,5 @@ class TrainConfig:
       "random seed": str(self.trainer.random_seed),
       "dropout rate": str(self.model.dropout_rate),
       "activation dtype": self.model.dtype,
+      "weight dtype": base.weight_dtype,
     }

@@ -1,5 +1,6 @@
 """Trees by path: a nested tree as a flat mapping from "a/b/c" to leaves."""
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ import numpy as np
 from flax import nnx, traverse_util
 from jax.experimental import multihost_utils
 
-from prompt_tuning.types import FlatParams
+from prompt_tuning.types import FlatParams, Shape
 
 _SAMPLES = 256  # elements of each array that enter a fingerprint
 
@@ -58,27 +59,52 @@ def describe(state: Any, rename: Callable[[str], str] = str) -> str:
 def fingerprint(params: FlatParams, seen: Callable[[], None] = lambda: None) -> str:
   """A short digest of a set of weights: names, shapes and evenly spaced values.
 
-  Values are rounded to bfloat16 first, so that a checkpoint keeps its fingerprint
-  when it is stored or restored in bfloat16. Reads 256 values per array.
-
   Args:
     params: {path: array}; each is asked for when its turn comes.
     seen: Called after every array.
 
   Returns:
-    16 hexadecimal digits.
+    See `digest`.
   """
-  digest = hashlib.sha256()
+  samples = {}
   for path in sorted(params):
-    array = params[path]
-    size = math.prod(array.shape)
-    where = np.linspace(0, size - 1, min(_SAMPLES, size)).astype(np.int64)
-    taken = array[np.unravel_index(where, array.shape)] if array.ndim else array
-    values = to_host(taken).astype(ml_dtypes.bfloat16)
-    digest.update(f"{path} {tuple(array.shape)}".encode())
-    digest.update(values.tobytes())
+    samples[path] = sample(params[path])
     seen()
-  return digest.hexdigest()[:16]
+  return digest(samples)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+  """What of an array enters a fingerprint.
+
+  Attributes:
+    shape: Of the array.
+    values: Evenly spaced ones, at most 256, in bfloat16.
+  """
+
+  shape: Shape
+  values: np.ndarray
+
+
+def sample(array: Any) -> Sample:
+  """A few values of a float array, which may span processes: then all must call it.
+
+  They are rounded to bfloat16, so that a checkpoint keeps its fingerprint when it is
+  stored or restored in bfloat16.
+  """
+  size = math.prod(array.shape)
+  where = np.linspace(0, size - 1, min(_SAMPLES, size)).astype(np.int64)
+  taken = array[np.unravel_index(where, array.shape)] if array.ndim else array
+  return Sample(tuple(array.shape), to_host(taken).astype(ml_dtypes.bfloat16))
+
+
+def digest(samples: Mapping[str, Sample]) -> str:
+  """The fingerprint of the arrays that were sampled: 16 hexadecimal digits."""
+  found = hashlib.sha256()
+  for path, one in sorted(samples.items(), key=lambda item: item[0]):
+    found.update(f"{path} {one.shape}".encode())
+    found.update(one.values.tobytes())
+  return found.hexdigest()[:16]
 
 
 def to_host(array: Any) -> np.ndarray:

@@ -29,7 +29,8 @@ _REMEDY = (
   "choose the model config that the checkpoint was made with, or name what may be "
   "drawn at random in utils.RestoreCheckpointConfig.initialise"
 )
-_DTYPES = ("float32", "bfloat16", "float16")
+_DTYPES = ("float32", "bfloat16", "float16", "int8")
+Finish = Callable[[str, Array], Mapping[str, Array]]
 _GROUP_BYTES = 16 << 20  # of small arrays that are read at a time
 _LOCAL_READERS, _REMOTE_READERS = 2, 16  # threads; remote ones mostly wait
 
@@ -40,8 +41,8 @@ class RestoreCheckpointConfig:
 
   Attributes:
     path: A checkpoint of any format: a folder, a file, or a folder of steps (latest).
-    dtype: "float32", "bfloat16" or "float16" to cast on the way in; None keeps what is
-      stored.
+    dtype: How weights lie in memory: "float32", "bfloat16", "float16" or "int8" (matrices
+      with a scale per channel, the rest in float32); None keeps what is stored.
     ignore: Regular expressions of names that the file may have beyond the model's.
     initialise: Regular expressions of names that the file may lack; those weights are
       drawn at random. Without it no weight ever is.
@@ -64,6 +65,15 @@ class RestoreCheckpointConfig:
           "regular expression; correct it"
         ) from error
 
+  @property
+  def cast(self) -> str | None:
+    """What arrays are cast to on the way in, before any becomes int8."""
+    return "float32" if self.dtype == "int8" else self.dtype
+
+
+def _as_read(path: str, array: Array) -> dict[str, Array]:
+  return {path: array}
+
 
 def restore(
   checkpoint: Checkpoint,
@@ -73,6 +83,7 @@ def restore(
   initialise: Sequence[str] = (),
   dtype: str | None = None,
   sharding: Callable[[str], Sharding] | None = None,
+  finish: Finish = _as_read,
 ) -> dict[str, Array]:
   """Reads exactly the parameters that a model has.
 
@@ -84,9 +95,12 @@ def restore(
     initialise: Regular expressions of names in the model that the checkpoint may lack.
     dtype: Cast on the way in; None keeps what is stored.
     sharding: From a path to how its array lies on devices; None is one device.
+    finish: From a path and its array to what is kept of it, so that never many arrays
+      lie on the devices as they were read; all processes call it in the same order.
 
   Returns:
-    {path: array} in the order of `expected`, without the names to initialise.
+    {path: array} in the order of `expected`, without the names to initialise; what
+    `finish` made of them.
 
   Raises:
     InputError: Names are missing (-) or unexpected (+), or shapes differ; all are listed.
@@ -114,7 +128,7 @@ def restore(
     for name in names
   }
   readers = _REMOTE_READERS if files.is_remote(checkpoint.path) else _LOCAL_READERS
-  return _read(parts, readers)
+  return _read(parts, readers, finish)
 
 
 class _Parts:
@@ -163,16 +177,17 @@ def _within(box: Index, around: Index) -> Index:
   return tuple(slice(p.start - q.start, p.stop - q.start) for p, q in pairs)
 
 
-def _read(parts: Mapping[str, _Parts], readers: int) -> dict[str, Array]:
-  found: dict[str, Array] = {}
+def _read(parts: Mapping[str, _Parts], readers: int, finish: Finish) -> dict[str, Array]:
+  found: dict[str, Mapping[str, Array]] = {}
   bar = Progress("restore", len(parts))
   with concurrent.futures.ThreadPoolExecutor(readers) as pool:
     for group in _groups(parts):
-      arrays = pool.map(lambda name: parts[name].read(), group)
-      found |= dict(zip(group, jax.block_until_ready(list(arrays)), strict=True))
+      arrays = list(pool.map(lambda name: parts[name].read(), group))
+      for name in reversed(group):
+        found[name] = jax.block_until_ready(finish(name, arrays.pop()))
       bar.update(len(found))
   bar.close()
-  return {name: found[name] for name in parts}
+  return {path: array for name in parts for path, array in found[name].items()}
 
 
 def _groups(parts: Mapping[str, _Parts]) -> Iterator[list[str]]:

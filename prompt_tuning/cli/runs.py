@@ -89,7 +89,8 @@ def description(settings: Any, text: str) -> str:
   if prompt is not None and prompt.places is None:  # else the files say the lengths
     shape = (prompt.num_prompts, prompt.length, settings.model.d_model)
     bank = PromptBank.abstract(shape)
-  model = PromptedT5(T5.abstract(settings.model), bank)
+  dtype = getattr(getattr(settings, "checkpoint", None), "dtype", None)
+  model = PromptedT5(T5.abstract(settings.model, dtype or "float32"), bank)
   return f"{text}\n{trees.describe(model, t5x_path)}\n{jax.default_backend()} backend"
 
 

@@ -137,9 +137,9 @@ class DecoderOnlyT5(nnx.Module):
     self.decoder = DecoderOnlyStack(config, params.at("decoder"))
 
   @classmethod
-  def abstract(cls, config: T5Config) -> "DecoderOnlyT5":
-    """The model with shapes in place of arrays; allocates nothing."""
-    return cls(config, Parameters(parameters.shapes_only))
+  def abstract(cls, config: T5Config, dtype: str = "float32") -> "DecoderOnlyT5":
+    """The model with shapes in place of arrays; see `T5.abstract`."""
+    return cls(config, Parameters.abstract(dtype))
 
   @classmethod
   def random(cls, config: T5Config, key: Array, kind: Any = Frozen) -> "DecoderOnlyT5":

@@ -9,7 +9,8 @@ from flax import nnx
 
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.models.parameters import Parameters
-from prompt_tuning.types import Array, Initializer, Shape
+from prompt_tuning.models.quantized import scaled
+from prompt_tuning.types import Array, Initializer
 
 _NORM_EPSILON = 1e-6
 RESIDUAL = ("batch", "length", "embed")  # axes of what runs through a tower
@@ -57,14 +58,21 @@ class Dense(nnx.Module):
   """A linear map without bias: [..., in] -> [..., out] in the dtype of its input."""
 
   def __init__(
-    self, params: Parameters, shape: Shape, axes: tuple[str, str], init: Initializer
+    self,
+    params: Parameters,
+    shape: tuple[int, int],
+    axes: tuple[str, str],
+    init: Initializer,
   ):
-    self.kernel = params("kernel", shape, axes, init)
+    self.kernel, self.kernel_scale = params.matrix("kernel", shape, axes, init, 1)
 
   def __call__(self, x: Array) -> Array:
     """[..., in] -> [..., out]."""
     kernel = self.kernel[...].astype(x.dtype)
-    return (x.reshape(-1, kernel.shape[0]) @ kernel).reshape(*x.shape[:-1], -1)
+    product = x.reshape(-1, kernel.shape[0]) @ kernel
+    if self.kernel_scale is not None:
+      product = scaled(product, self.kernel_scale[...][None])
+    return product.reshape(*x.shape[:-1], -1)
 
 
 class RMSNorm(nnx.Module):
@@ -87,23 +95,31 @@ class Embedding(nnx.Module):
   """The token table [vocab, d_model], read by gather."""
 
   def __init__(self, config: T5Config, params: Parameters):
-    self.embedding = params(
+    self.embedding, self.embedding_scale = params.matrix(
       "embedding",
       (config.vocab_size, config.d_model),
       ("vocab", "embed"),
       nnx.initializers.normal(1.0),
+      0,
     )
     self._constrain = params.constrain
 
   def __call__(self, tokens: Array, dtype: jnp.dtype) -> Array:
     """[batch, length] int32 -> [batch, length, d_model]."""
     found = jnp.take(self.embedding[...], tokens, axis=0).astype(dtype)
+    if self.embedding_scale is not None:
+      scale = jnp.take(self.embedding_scale[...], tokens, axis=0)
+      found = scaled(found, scale[..., None])
     return self._constrain(found, RESIDUAL)
 
   def attend(self, x: Array) -> Array:
     """Tied logits [..., vocab] in float32, divided by sqrt(d_model) (T5 1.0)."""
-    table = self.embedding[...]
-    return x.astype(jnp.float32) @ table.T / math.sqrt(table.shape[1])
+    table = self.embedding[...].astype(jnp.float32)
+    logits = x.astype(jnp.float32) @ table.T / math.sqrt(table.shape[1])
+    if self.embedding_scale is None:
+      return logits
+    scale = self.embedding_scale[...]
+    return scaled(logits, scale.reshape((1,) * (logits.ndim - 1) + (-1,)))
 
 
 class MLP(nnx.Module):

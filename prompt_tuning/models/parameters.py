@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from prompt_tuning import checks, trees
+from prompt_tuning.models.quantized import scale_of
 from prompt_tuning.types import (
   Array,
   Constrain,
@@ -38,12 +39,25 @@ class Parameters:
     kind: Type of the variables: `Frozen`, or `Tunable` where the model itself learns.
     prefix: Path of the module that asks, ending in "/" unless empty.
     constrain: How the module lays out its activations.
+    int8: Source of matrices held in int8, whose scales `source` has; None where none is.
   """
 
   source: Source
   kind: type[nnx.Variable] = Frozen
   prefix: str = ""
   constrain: Constrain = unconstrained
+  int8: Source | None = None
+
+  @classmethod
+  def abstract(cls, dtype: str = "float32") -> "Parameters":
+    """Shapes of parameters as they lie in memory; allocates nothing.
+
+    Args:
+      dtype: See `RestoreCheckpointConfig`.
+    """
+    if dtype == "int8":
+      return cls(shapes_in("float32"), int8=shapes_in(dtype))
+    return cls(shapes_in(dtype))
 
   def at(self, name: str) -> "Parameters":
     """The same source for the submodule `name`."""
@@ -55,11 +69,38 @@ class Parameters:
     """The variable `name`; `axes` are its logical axis names, one per dimension."""
     return self.kind(self.source(self.prefix + name, shape, init), axes=axes)
 
+  def matrix(
+    self,
+    name: str,
+    shape: tuple[int, int],
+    axes: tuple[str, str],
+    init: Initializer,
+    channel: int,
+  ) -> tuple[nnx.Variable, nnx.Variable | None]:
+    """The variable `name`, and its scale where it is held in int8 (`quantized`).
 
-def shapes_only(path: str, shape: Shape, init: Initializer) -> jax.ShapeDtypeStruct:
+    Args:
+      name: As in a call.
+      shape: As in a call.
+      axes: As in a call.
+      init: As in a call.
+      channel: The axis that has a scale.
+    """
+    if self.int8 is None:
+      return self(name, shape, axes, init), None
+    matrix = dataclasses.replace(self, source=self.int8)(name, shape, axes, init)
+    of_channel = (shape[channel],), (axes[channel],)
+    return matrix, self(scale_of(name), *of_channel, nnx.initializers.ones)
+
+
+def shapes_in(dtype: str) -> Source:
   """A source that allocates nothing."""
-  del path, init
-  return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+  def shape_only(path: str, shape: Shape, init: Initializer) -> jax.ShapeDtypeStruct:
+    del path, init
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+  return shape_only
 
 
 def random_from(key: Array) -> Source:

@@ -218,9 +218,14 @@ class T5(nnx.Module):
     self.decoder = Decoder(config, params.at("decoder"))
 
   @classmethod
-  def abstract(cls, config: T5Config) -> "T5":
-    """The model with shapes in place of arrays; allocates nothing."""
-    return cls(config, Parameters(parameters.shapes_only))
+  def abstract(cls, config: T5Config, dtype: str = "float32") -> "T5":
+    """The model with shapes in place of arrays; allocates nothing.
+
+    Args:
+      config: The shape.
+      dtype: How weights are held, "int8" included; see `RestoreCheckpointConfig`.
+    """
+    return cls(config, Parameters.abstract(dtype))
 
   @classmethod
   def random(cls, config: T5Config, key: Array, kind: Any = Frozen) -> "T5":
