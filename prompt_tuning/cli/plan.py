@@ -42,6 +42,8 @@ def main(command: str, arguments: Sequence[str]) -> int:
   add("--whole", action="store_true", help="compile all layers instead of a few")
   add("--json", action="store_true", help="print JSON")
   given = flags.parsed(parser, arguments)
+  if not given.dry_run:
+    _check(given)
   runs.quiet()
   settings, text = config.load(
     "train.train",
@@ -53,7 +55,6 @@ def main(command: str, arguments: Sequence[str]) -> int:
   if given.dry_run:
     print(runs.description(settings, text))
     return 0
-  _check(given)
   from prompt_tuning import plan, plan_devices, plan_report
 
   count, compiler = given.devices, None
