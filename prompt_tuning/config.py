@@ -10,7 +10,7 @@ import importlib
 import pathlib
 import re
 import tokenize
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 import gin
@@ -82,6 +82,7 @@ def load(
   files: Sequence[str],
   bindings: Sequence[str] = (),
   search_paths: Sequence[str] = (),
+  otherwise: Mapping[str, Any] | None = None,
 ) -> tuple[Any, str]:
   """Parses gin and builds the settings of a run, without starting it.
 
@@ -90,6 +91,7 @@ def load(
     files: gin files in order; later ones win.
     bindings: "NAME = value" lines, which win over files.
     search_paths: Folders in which files and includes are looked up.
+    otherwise: {macro: value} for required macros that nobody sets.
 
   Returns:
     The settings, and the operative config as gin text.
@@ -97,7 +99,7 @@ def load(
   Raises:
     InputError: A file, macro or binding is unknown, or required macros are missing.
   """
-  _parse(files, bindings, search_paths)
+  _parse(files, bindings, search_paths, otherwise)
   with _understood(f"the settings of {run}"):
     settings = _collector(run)()
   return settings, gin.operative_config_str()
@@ -115,7 +117,10 @@ def query(macro: str, files: Sequence[str], bindings: Sequence[str] = ()) -> Any
 
 
 def _parse(
-  files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[str]
+  files: Sequence[str],
+  bindings: Sequence[str],
+  search_paths: Sequence[str],
+  otherwise: Mapping[str, Any] | None = None,
 ) -> None:
   gin.clear_config(clear_constants=True)
   _register()
@@ -129,6 +134,9 @@ def _parse(
     for binding in bindings:
       with _understood(f"the binding {binding!r}"):
         gin.parse_config(binding)
+    for macro, value in (otherwise or {}).items():
+      if _is_missing(macro):
+        gin.parse_config(f"{macro} = {value!r}")
   _check_macros([_reader.text(name) for name in _names(parsed)], bindings)
 
 

@@ -72,10 +72,14 @@ class Partitioner:
       return math.prod(self.model_parallel_submesh)
     return 1 if self.num_partitions is None else self.num_partitions
 
-  def layout(self, batch_size: int) -> "Layout":
+  def layout(self, batch_size: int, devices: Sequence[Any] | None = None) -> "Layout":
     """The devices for batches of a size, and the rules for arrays on them.
 
     One process uses as many devices as share the batch evenly; several use all.
+
+    Args:
+      batch_size: Rows of all devices.
+      devices: Those to choose from, which need not be here; None is all that there are.
 
     Raises:
       InputError: The devices do not divide into copies, or the batch over the copies.
@@ -88,12 +92,12 @@ class Partitioner:
       rules = tuple(
         (name, ("replica", "data") if name == "batch" else axis) for name, axis in rules
       )
-    return Layout(self.mesh(batch_size), rules)
+    return Layout(self.mesh(batch_size, devices), rules)
 
-  def mesh(self, batch_size: int) -> Mesh:
+  def mesh(self, batch_size: int, devices: Sequence[Any] | None = None) -> Mesh:
     """The mesh of `layout`."""
     self.check()
-    devices = jax.devices()
+    devices = jax.devices() if devices is None else devices
     if self.ici_mesh_shape and self.dcn_mesh_shape:
       shape = [i * d for i, d in zip(self.ici_mesh_shape, self.dcn_mesh_shape, strict=True)]
       if math.prod(shape) != len(devices):
@@ -272,7 +276,7 @@ def rows(batch_size: int, mesh: Mesh) -> range:
   Raises:
     InputError: They are not next to each other.
   """
-  where = _by_rows(mesh).addressable_devices_indices_map((batch_size,))
+  where = by_rows(mesh).addressable_devices_indices_map((batch_size,))
   parts = sorted({s.indices(batch_size)[:2] for (s,) in where.values()})  # type: ignore[misc]
   if any(stop != start for (_, stop), (start, _) in itertools.pairwise(parts)):
     raise checks.InputError(
@@ -296,7 +300,7 @@ def from_rows(local: Mapping[str, Any], batch_size: int, mesh: Mesh) -> dict[str
   """A global batch of which every process gives its `rows`."""
   return {
     name: jax.make_array_from_process_local_data(
-      _by_rows(mesh), np.asarray(x), (batch_size, *np.shape(x)[1:])
+      by_rows(mesh), np.asarray(x), (batch_size, *np.shape(x)[1:])
     )
     for name, x in local.items()
   }
@@ -311,6 +315,7 @@ def shard_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, Array]:
 
 
 @functools.lru_cache(maxsize=8)
-def _by_rows(mesh: Mesh) -> NamedSharding:
+def by_rows(mesh: Mesh) -> NamedSharding:
+  """How the rows of a batch lie: a share on each copy of the model."""
   parts = tuple(name for name in mesh.axis_names if name != "model")
   return NamedSharding(mesh, PartitionSpec(parts))

@@ -13,6 +13,7 @@ COMMANDS = {
   "serve": ("prompt_tuning.cli.serve", "answer over HTTP with many prompts at once"),
   "tasks": ("prompt_tuning.cli.tasks", "list tasks, or look at one"),
   "tokens": ("prompt_tuning.cli.runs", "turn text into token arrays for pretraining"),
+  "plan": ("prompt_tuning.cli.plan", "what a run needs of devices, without them"),
   "pretrain": ("prompt_tuning.cli.runs", "train a small T5 on one's own text"),
   "convert": ("prompt_tuning.cli.convert", "write a checkpoint in another format"),
   "inspect": ("prompt_tuning.cli.inspect", "show a checkpoint, or how two differ"),

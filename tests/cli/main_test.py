@@ -18,6 +18,7 @@ from prompt_tuning.cli.main import COMMANDS, main
 REPO = pathlib.Path(__file__).parents[2]
 RUNS = ("train", "eval", "ensemble", "infer", "tokens", "pretrain")
 SERVERS = ("serve",)
+PLANS = ("plan",)
 FILES = ("convert", "inspect", "extract", "mrqa")
 PASSAGE = b'{"context": "x", "qas": [{"qid": "1", "question": "y", "answers": ["x"]}]}'
 
@@ -77,7 +78,7 @@ def test_the_help_of_a_command_shows_a_line_that_works(run, command, tmp_path, m
       assert status == 0 and out and err == ""
       assert all(pathlib.Path(x).exists() for x in line if x.startswith("runs/"))
       continue
-    if line[0] not in RUNS + SERVERS:
+    if line[0] not in RUNS + SERVERS + PLANS:
       assert line[0] in COMMANDS and line[1].startswith("runs/")  # the folder to write
       continue
     named = [x.partition("=")[2] for x in line if x.startswith("--gin_file=")]

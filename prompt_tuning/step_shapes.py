@@ -1,0 +1,167 @@
+"""A training step without arrays: shapes, where they lie, and what to compile."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from prompt_tuning import partitioning, trees, weights
+from prompt_tuning.learned import ModelTuning
+from prompt_tuning.models.parameters import Parameters
+from prompt_tuning.models.t5 import T5
+from prompt_tuning.partitioning import Layout
+from prompt_tuning.prompts.bank import PromptBank
+from prompt_tuning.prompts.prompted import PromptedT5
+from prompt_tuning.train_config import TrainConfig
+from prompt_tuning.training import steps
+from prompt_tuning.training.state import Split, TrainState
+from prompt_tuning.types import Constrain, Frozen, PyTree, Tunable, unconstrained
+
+_FEATURES = {
+  "encoder_input_tokens": "inputs",
+  "decoder_input_tokens": "targets",
+  "decoder_target_tokens": "targets",
+  "decoder_loss_weights": "targets",
+}
+
+
+def split(run: TrainConfig, constrain: Constrain = unconstrained) -> Split:
+  """What a run learns and what not, as shapes.
+
+  Raises:
+    InputError: The weights learn and have a dtype without a gradient.
+  """
+  kind = Tunable if isinstance(run.learned, ModelTuning) else Frozen
+  weights.check_kind(run.checkpoint, kind)
+  params = dataclasses.replace(
+    Parameters.abstract(run.checkpoint.dtype or "float32"), kind=kind, constrain=constrain
+  )
+  return Split.of(PromptedT5(T5(run.model, params), _bank(run)))
+
+
+def _bank(run: TrainConfig) -> PromptBank | None:
+  prompt = getattr(run.learned, "prompt", None)
+  if prompt is None:
+    return None
+  return PromptBank.abstract((prompt.num_prompts, prompt.length, run.model.d_model))
+
+
+def batch(run: TrainConfig, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
+  """`rows` examples of a run, int32, under T5X's feature names."""
+  lengths = run.train_dataset.task_feature_lengths or {}
+  shapes: dict[str, tuple[int, ...]] = {
+    name: (rows, lengths[feature]) for name, feature in _FEATURES.items()
+  }
+  prompt = getattr(run.learned, "prompt", None)
+  if prompt is not None and prompt.num_prompts > 1:
+    shapes["prompt_ids"] = (rows,)
+  return {name: jax.ShapeDtypeStruct(s, jnp.int32) for name, s in shapes.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class StepShapes:
+  """What a step takes; shapes with shardings.
+
+  Attributes:
+    run: The run.
+    layout: Its devices.
+    split: Of the model.
+    state: What learns, with the optimizer's state.
+    frozen: Weights that do not learn.
+    batch: Global arrays.
+  """
+
+  run: TrainConfig
+  layout: Layout
+  split: Split
+  state: TrainState
+  frozen: nnx.State
+  batch: dict[str, jax.ShapeDtypeStruct]
+
+  @classmethod
+  def of(cls, run: TrainConfig, layout: Layout) -> "StepShapes":
+    """The shapes of a run on devices, which need not be here.
+
+    Raises:
+      InputError: The model does not divide over them.
+    """
+    taken = split(run, layout.constrain)
+    layout.check(trees.flat_variables(taken.frozen))
+    layout.check(trees.flat_variables(taken.tunable))
+    state = jax.eval_shape(
+      lambda params, key: TrainState(
+        jnp.zeros((), jnp.int32), params, _optimizer(run).init(params), key
+      ),
+      trees.values(taken.tunable),
+      jax.eval_shape(lambda: jax.random.key(0)),
+    )
+    where = layout.like(state, trees.flat_variables(taken.tunable))
+    frozen = {
+      path: _lying(v.get_value(), layout.sharding(v.get_metadata("axes")))
+      for path, v in trees.flat_variables(taken.frozen).items()
+    }
+    rows = partitioning.by_rows(layout.mesh)
+    examples = batch(run, run.train_dataset.batch_size)
+    return cls(
+      run,
+      layout,
+      taken,
+      jax.tree.map(_lying, state, where),
+      trees.with_values(taken.frozen, frozen),
+      {name: _lying(x, rows) for name, x in examples.items()},
+    )
+
+  def lowered(self) -> Any:
+    """The step as `jax.stages.Lowered`."""
+    step = steps.train_step(
+      self.split,
+      _optimizer(self.run),
+      self.run.loss,
+      self.run.trainer.num_microbatches,
+      self.layout.constrain,
+      jax.tree.map(lambda x: x.sharding, self.state),
+    )
+    return step.lower(  # type: ignore[attr-defined]
+      self.state, self.frozen, self.batch
+    )
+
+
+def _optimizer(run: TrainConfig) -> Any:
+  return run.learned.optimizer(run.optimizer.transformation(run.learning_rate_fn))
+
+
+def _lying(x: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+
+def device_bytes(tree: PyTree) -> int:
+  """What one device holds of shapes with shardings."""
+  return sum(
+    math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
+    for x in jax.tree.leaves(tree)
+  )
+
+
+def parameters(tree: PyTree) -> int:
+  """Numbers in all arrays of a tree."""
+  return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
+
+
+def with_layers(run: TrainConfig, units: int) -> TrainConfig:
+  """The run with `units` times the least equal share of the layers of both towers."""
+  encoder, decoder = run.model.num_encoder_layers, run.model.num_decoder_layers
+  common = math.gcd(encoder, decoder)
+  model = dataclasses.replace(
+    run.model,
+    num_encoder_layers=encoder // common * units,
+    num_decoder_layers=decoder // common * units,
+  )
+  return dataclasses.replace(run, model=model)
+
+
+def units(run: TrainConfig) -> int:
+  """The `units` of `with_layers` that are the whole model."""
+  return math.gcd(run.model.num_encoder_layers, run.model.num_decoder_layers)
