@@ -289,7 +289,7 @@ def rows(batch_size: int, mesh: Mesh) -> range:
 def speaks_for_rows(batch_size: int, mesh: Mesh) -> bool:
   """Whether this process is the first of those that hold the same rows of a batch."""
   held: dict[int, set[Any]] = {}
-  where: Any = _by_rows(mesh).devices_indices_map((batch_size,))
+  where: Any = by_rows(mesh).devices_indices_map((batch_size,))
   for device, (part,) in where.items():
     held.setdefault(device.process_index, set()).add(part.indices(batch_size))
   mine = held[jax.process_index()]
