@@ -110,7 +110,7 @@ class Partitioner:
         self.ici_mesh_shape,
         self.dcn_mesh_shape,
         devices,
-        process_is_granule=not hasattr(devices[0], "slice_index"),
+        process_is_granule=self._across_processes(devices),
       )
       return Mesh(arranged, _HYBRID_AXES, axis_types=(AxisType.Auto,) * 3)
     copies = self._copies(len(devices), batch_size)
@@ -123,6 +123,18 @@ class Partitioner:
     )
     # Explicit axes, JAX's default, refuse to concatenate a broadcast prompt.
     return Mesh(arranged, _AXES, axis_types=(AxisType.Auto,) * 2)
+
+  def _across_processes(self, devices: Sequence[Any]) -> bool:
+    """Whether `dcn_mesh_shape` counts processes, as it does where there are no slices."""
+    asked = math.prod(self.dcn_mesh_shape or ())
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    hosts = len({device.process_index for device in devices})
+    if asked not in (slices, hosts):
+      raise checks.InputError(
+        f"dcn_mesh_shape {self.dcn_mesh_shape} is for {asked} parts, expected the {slices} "
+        f"slices or the {hosts} processes of this job; correct DCN_MESH_SHAPE"
+      )
+    return asked != slices
 
   def _copies(self, devices: int, batch_size: int) -> int:
     """Copies of the model, each of which takes a share of the rows."""

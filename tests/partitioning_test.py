@@ -271,6 +271,10 @@ def test_all_axes_that_do_not_divide_are_named_with_what_would_work():
       {"ici_mesh_shape": (1, 2, 4), "dcn_mesh_shape": (1, 2, 1)},
       "is [1, 4, 4], expected 8 devices in all",
     ),
+    (
+      {"ici_mesh_shape": (1, 2, 2), "dcn_mesh_shape": (2, 1, 1)},
+      "is for 2 parts, expected the 1 slices or the 1 processes",
+    ),
   ],
 )
 def test_meshes_that_cannot_be(settings, message):
