@@ -24,8 +24,9 @@ from prompt_tuning.step_shapes import StepShapes
 from prompt_tuning.train_config import TrainConfig
 from prompt_tuning.training import steps
 
-_TRACED, _COMPILED = (1, 2), (2, 4)  # shares of the layers that are looked at
+_FEWEST, _FEW = (1, 2), (2, 4)  # shares of the layers that are looked at
 _MARGIN = 1.4  # of the estimate: docs/plan.md compares it with the compiler of TPUs
+_AHEAD = 8  # layers whose split weights a compiler gathers before they are needed
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 
@@ -95,7 +96,7 @@ def compiled(run: TrainConfig, layout: Layout, whole: bool = False) -> Compiled:
     made += memory.generated_code_size_in_bytes - memory.alias_size_in_bytes
     return made, cost.get("flops", math.nan)
 
-  points = (step_shapes.units(run),) * 2 if whole else _COMPILED
+  points = (step_shapes.units(run),) * 2 if whole else _FEW
   activations, flops = _extrapolated(of, points, step_shapes.units(run))
   return Compiled(int(activations), flops)
 
@@ -115,7 +116,7 @@ def estimated(run: TrainConfig, layout: Layout) -> int:
   here = _seen_by_one(run, parts)
   whole = step_shapes.units(run)
   (kept,) = _extrapolated(
-    lambda units: (_kept(step_shapes.with_layers(here, units), rows),), _TRACED, whole
+    lambda units: (_kept(step_shapes.with_layers(here, units), rows),), _FEWEST, whole
   )
   if run.model.remat != "none":
     model = dataclasses.replace(here.model, remat="none")
@@ -123,7 +124,8 @@ def estimated(run: TrainConfig, layout: Layout) -> int:
     kept += _kept(plain, rows)
   gradients = step_shapes.device_bytes(StepShapes.of(run, layout).state.params)
   copies_of_gradients = 1 if parts_of_batch == 1 else 2
-  return int(_MARGIN * (kept + _gathered(run, layout))) + copies_of_gradients * gradients
+  made = _MARGIN * kept + _gathered(run, layout)
+  return int(made) + copies_of_gradients * gradients
 
 
 def _extrapolated(
@@ -148,7 +150,18 @@ def _seen_by_one(run: TrainConfig, parts: int) -> TrainConfig:
 
 
 def _kept(run: TrainConfig, rows: int) -> int:
-  """Bytes of what the forward pass leaves for the backward pass."""
+  """Bytes of what the forward pass leaves for the backward pass; traced once each."""
+  shapes = {name: x.shape for name, x in step_shapes.batch(run, rows).items()}
+  what = repr((run.model, run.learned, run.loss, run.checkpoint.dtype, shapes))
+  if what not in _known:
+    _known[what] = _traced(run, rows)
+  return _known[what]
+
+
+_known: dict[str, int] = {}
+
+
+def _traced(run: TrainConfig, rows: int) -> int:
   split = step_shapes.split(run)
 
   def forward(params: Any, frozen: Any, batch: Any, key: Any) -> Any:
@@ -197,20 +210,18 @@ def _is_kept(primitive: Any, *inputs: Any, **options: Any) -> bool:
 
 
 def _gathered(run: TrainConfig, layout: Layout) -> int:
-  """Bytes of split weights that are whole for a while: twice the largest layer's."""
-  variables = trees.flat_variables(step_shapes.split(run).frozen)
-  variables |= trees.flat_variables(step_shapes.split(run).tunable)
-  of: dict[str, int] = {}
+  """Bytes of split weights that are whole for a while, on their way to a product."""
+  split = step_shapes.split(run)
+  variables = trees.flat_variables(split.frozen) | trees.flat_variables(split.tunable)
+  layers: dict[str, int] = {}
   for path, variable in variables.items():
-    axes, value = variable.get_metadata("axes"), variable.get_value()
-    spec = layout.sharding(axes).spec
-    over_data = any(part is not None and "data" in part for part in spec)
-    if not over_data:
-      continue
-    over = [layout.mesh.shape["model"] if part == "model" else 1 for part in spec]
-    layer = "/".join(path.split("/")[:3])
-    of[layer] = of.get(layer, 0) + value.size * value.dtype.itemsize // math.prod(over)
-  return 2 * max(of.values(), default=0)
+    value = variable.get_value()
+    spec = layout.sharding(variable.get_metadata("axes")).spec
+    if any(part is not None and part != "model" for part in spec):
+      share = layout.mesh.shape["model"] if "model" in spec else 1
+      layer = "/".join(path.split("/")[:3])
+      layers[layer] = layers.get(layer, 0) + value.size * value.dtype.itemsize // share
+  return min(_AHEAD * max(layers.values(), default=0), sum(layers.values()))
 
 
 def counted(run: TrainConfig) -> float:
@@ -224,4 +235,4 @@ def counted(run: TrainConfig) -> float:
     lowered = StepShapes.of(step_shapes.with_layers(plain, units), layout).lowered()
     return ((lowered.cost_analysis() or {}).get("flops", math.nan),)
 
-  return _extrapolated(of, _TRACED, step_shapes.units(run))[0]
+  return _extrapolated(of, _FEWEST, step_shapes.units(run))[0]

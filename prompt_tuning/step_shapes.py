@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
 
 from prompt_tuning import partitioning, trees, weights
@@ -93,7 +94,7 @@ class StepShapes:
     layout.check(trees.flat_variables(taken.tunable))
     state = jax.eval_shape(
       lambda params, key: TrainState(
-        jnp.zeros((), jnp.int32), params, _optimizer(run).init(params), key
+        jnp.zeros((), jnp.int32), params, optimizer(run).init(params), key
       ),
       trees.values(taken.tunable),
       jax.eval_shape(lambda: jax.random.key(0)),
@@ -114,22 +115,24 @@ class StepShapes:
       {name: _lying(x, rows) for name, x in examples.items()},
     )
 
-  def lowered(self) -> Any:
-    """The step as `jax.stages.Lowered`."""
-    step = steps.train_step(
+  def function(self) -> Any:
+    """The jitted step over arrays that lie as the shapes say."""
+    return steps.train_step(
       self.split,
-      _optimizer(self.run),
+      optimizer(self.run),
       self.run.loss,
       self.run.trainer.num_microbatches,
       self.layout.constrain,
       jax.tree.map(lambda x: x.sharding, self.state),
     )
-    return step.lower(  # type: ignore[attr-defined]
-      self.state, self.frozen, self.batch
-    )
+
+  def lowered(self) -> Any:
+    """The step as `jax.stages.Lowered`."""
+    return self.function().lower(self.state, self.frozen, self.batch)
 
 
-def _optimizer(run: TrainConfig) -> Any:
+def optimizer(run: TrainConfig) -> optax.GradientTransformation:
+  """Of what a run learns, counting from step 0."""
   return run.learned.optimizer(run.optimizer.transformation(run.learning_rate_fn))
 
 
