@@ -53,6 +53,26 @@ def test_files_are_dealt_whole_where_they_come_out_even(tmp_path):
   assert files == [{"0", "2"}, {"1", "3"}]
 
 
+def test_shard_0_has_the_seed_of_the_config_and_the_others_their_own(tmp_path):
+  task = dealt_tasks.text_files(tmp_path, 4)
+  settings = config(task, num_shards=2)
+  with_its_seed = []
+  for index in range(2):
+    dataset = seqio.get_dataset(
+      task,
+      settings.task_feature_lengths,
+      seqio.EncDecFeatureConverter(pack=False),
+      shuffle=True,
+      num_epochs=None,
+      shard_info=seqio.ShardInfo(index, 2),
+      seed=settings.seed,
+      verbose=False,
+    )
+    with_its_seed.append(decoded(next(dataset.batch(24).as_numpy_iterator())))
+  first, second = drawn(task, 2, 6)
+  assert first == with_its_seed[0] and second != with_its_seed[1]
+
+
 def test_the_files_of_tfds_are_dealt(tmp_path):
   found = drawn(dealt_tasks.of_tfds(tmp_path, 2, **IN_ORDER), 2, 6)
   assert {len(set(shard)) for shard in found} == {SIZE // 2}
