@@ -105,7 +105,7 @@ def text_files(folder: pathlib.Path, files: int, **options):
   return add(source, **options)
 
 
-def of_tfds(folder: pathlib.Path, files: int):
+def of_tfds(folder: pathlib.Path, files: int, **options):
   """SIZE examples of a TFDS data set in so many files."""
   name = f"dealt_{next(_unique)}"
   tfds.dataset_builders.store_as_tfds_dataset(
@@ -116,7 +116,8 @@ def of_tfds(folder: pathlib.Path, files: int):
     data_dir=folder,
     download_config=tfds.download.DownloadConfig(num_shards=files),
   )
-  return add(seqio.TfdsDataSource(f"{name}:1.0.0", tfds_data_dir=str(folder)))
+  source = seqio.TfdsDataSource(f"{name}:1.0.0", tfds_data_dir=str(folder))
+  return add(source, **options)
 
 
 def mixture(*members):

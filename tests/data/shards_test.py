@@ -29,8 +29,9 @@ def drawn(task, number, steps, **changes):
   ]
 
 
-@pytest.mark.parametrize("number", [2, 4])
-@pytest.mark.parametrize("make", ["function", "even files", "uneven files"])
+@pytest.mark.parametrize(
+  ("make", "number"), [("function", 4), ("even files", 2), ("uneven files", 4)]
+)
 def test_every_example_is_in_one_shard_whatever_shuffles(make, number, tmp_path):
   files = {"even files": 4, "uneven files": 5}
   task = (
@@ -52,14 +53,34 @@ def test_files_are_dealt_whole_where_they_come_out_even(tmp_path):
   assert files == [{"0", "2"}, {"1", "3"}]
 
 
+def test_shard_0_has_the_seed_of_the_config_and_the_others_their_own(tmp_path):
+  task = dealt_tasks.text_files(tmp_path, 4)
+  settings = config(task, num_shards=2)
+  with_its_seed = []
+  for index in range(2):
+    dataset = seqio.get_dataset(
+      task,
+      settings.task_feature_lengths,
+      seqio.EncDecFeatureConverter(pack=False),
+      shuffle=True,
+      num_epochs=None,
+      shard_info=seqio.ShardInfo(index, 2),
+      seed=settings.seed,
+      verbose=False,
+    )
+    with_its_seed.append(decoded(next(dataset.batch(24).as_numpy_iterator())))
+  first, second = drawn(task, 2, 6)
+  assert first == with_its_seed[0] and second != with_its_seed[1]
+
+
 def test_the_files_of_tfds_are_dealt(tmp_path):
-  found = drawn(dealt_tasks.of_tfds(tmp_path, 2), 2, 6)
+  found = drawn(dealt_tasks.of_tfds(tmp_path, 2, **IN_ORDER), 2, 6)
   assert {len(set(shard)) for shard in found} == {SIZE // 2}
   assert set(found[0]) & set(found[1]) == set()
 
 
 def test_one_file_of_tfds_is_dealt_by_examples(tmp_path):
-  found = drawn(dealt_tasks.of_tfds(tmp_path, 1), 4, 9)
+  found = drawn(dealt_tasks.of_tfds(tmp_path, 1, **IN_ORDER), 4, 9)
   assert [len(set(shard)) for shard in found] == [SIZE // 4] * 4
   assert len(set().union(*found)) == SIZE
 

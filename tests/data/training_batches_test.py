@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 
 import dealt_tasks
 import numpy as np
@@ -41,20 +42,22 @@ def one_pipeline(settings, task):
 @pytest.fixture
 def task(request, tmp_path):
   """A task or mixture of the kind that a test names, "function" where it names none."""
-  kind = getattr(request, "param", "function")
+  vocabularies.use(vocabularies.EMBEDDED)
+  yield _task(getattr(request, "param", "function"), tmp_path)
+  vocabularies.use(None)
+
+
+def _task(kind, folder):
   if kind == "mixture":
-    members = [(dealt_tasks.function(), 1.0), (dealt_tasks.of_tfds(tmp_path, 1), 2.0)]
+    members = [(dealt_tasks.function(), 1.0), (dealt_tasks.of_tfds(folder, 1), 2.0)]
     return dealt_tasks.mixture(*members)
   if kind == "table":
-    vocabularies.use(vocabularies.EMBEDDED)
-    path = tmp_path / "train.csv"
+    path = folder / "train.csv"
     path.write_text("text,label\n" + "".join(f"row {i},{i % 2}\n" for i in range(24)))
-    table = Table("dealt_table", train=str(path), inputs="{text}", targets="label")
-    table.register()
-    vocabularies.use(None)
+    Table(name="dealt_table", train=str(path), inputs="{text}", targets="label").register()
     return seqio.get_mixture_or_task("dealt_table")
   if kind.startswith("tfds"):
-    return dealt_tasks.of_tfds(tmp_path, int(kind.removeprefix("tfds ")))
+    return dealt_tasks.of_tfds(folder, int(kind.removeprefix("tfds ")))
   return getattr(dealt_tasks, kind)()
 
 
@@ -124,8 +127,7 @@ def process_rows(processes, batch_size=8):
   return [range(i * own, (i + 1) * own) for i in range(processes)]
 
 
-@pytest.mark.parametrize("processes", [2, 4, 8])
-@pytest.mark.parametrize("number", [1, 2, 4])
+@pytest.mark.parametrize(("number", "processes"), [(1, 2), (2, 2), (2, 4), (4, 2)])
 def test_processes_together_have_the_batches_of_one(task, number, processes):
   settings = config(task, num_shards=number)
   expected = take(TrainingBatches(settings, task), 5)
@@ -166,10 +168,13 @@ def test_a_process_reads_the_files_of_its_shards_only(tmp_path):
 # Positions. An epoch of 24 examples is 3 batches.
 
 
-@kinds
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize(
+  ("task", "number"),
+  [("function", 1), ("tfds 1", 1), ("tfds 4", 2), ("mixture", 2), ("table", 1)],
+  indirect=["task"],
+)
 def test_restored_batches_are_those_that_would_have_come_next(task, number, tmp_path):
-  settings, positions = config(task, num_shards=number), (1, 4, 9)
+  settings, positions = config(task, num_shards=number), (4, 9)
   batches, found = TrainingBatches(settings, task), []
   for step in range(13):
     if step in positions:
@@ -187,24 +192,24 @@ def test_every_position_across_the_ends_of_epochs_is_exact(
 ):
   settings = dataset_config()  # 13 examples, 4 a batch
   batches, found = TrainingBatches(settings, numbers), []
-  for step in range(14):
+  for step in range(10):
     assert batches.save(tmp_path / str(step))
     found += take(batches, 1)
-  for step in range(1, 12):
+  for step in range(1, 8):
     again = TrainingBatches.at(settings, numbers, step, folder=tmp_path / str(step))
     assert "continue" in again.note
     assert_equal(take(again, 3), found[step : step + 3])
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 2), (8, 1), (2, 8)])
+@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 1)])
 def test_another_number_of_processes_continues(task, before, after, tmp_path):
-  settings = config(task, num_shards=4)
+  settings = config(task, num_shards=2)
   expected = take(TrainingBatches(settings, task), 7)
   for rows in process_rows(before):
     batches = TrainingBatches(settings, task, rows)
     take(batches, 4)
     assert batches.save(tmp_path)
-  assert len(list(tmp_path.glob("shard-*-of-00004.json"))) == 4
+  assert len(list(tmp_path.glob("shard-*-of-00002.json"))) == 2
   for rows in process_rows(after):
     again = TrainingBatches.at(settings, task, 4, rows=rows, folder=tmp_path)
     assert "continue" in again.note
@@ -235,9 +240,9 @@ def test_a_restored_run_is_saved_and_restored_again(task, tmp_path):
 # Reading again.
 
 
-@pytest.mark.parametrize("step", [1, 3, 11])
+@pytest.mark.parametrize("step", [1, 11])
 def test_without_a_position_the_data_are_read_again(task, step):
-  settings = config(task, num_shards=2)
+  settings = config(task)
   expected = take(TrainingBatches(settings, task), step + 3)
   again = TrainingBatches.at(settings, task, step)
   assert again.step == step and "read again up to there, since no position" in again.note
@@ -258,6 +263,15 @@ def test_what_cannot_be_saved_says_so_and_is_read_again(task, tmp_path):
   assert_equal(take(again, 4), expected[5:])
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+  """Settings and task, the folder of a position at step 3, and what comes then."""
+  task, folder = dealt_tasks.function(), tmp_path_factory.mktemp("saved")
+  batches = TrainingBatches.at(config(task), task, 3)
+  assert batches.save(folder)
+  return config(task), task, folder, take(batches, 3)
+
+
 def _cut(folder, _):
   path = next(folder.glob("*.data-*"))
   path.write_bytes(path.read_bytes()[:-9])
@@ -274,20 +288,12 @@ def _no_index(folder, _):
   next(folder.glob("*.index")).unlink()
 
 
-def _empty_index(folder, _):
-  next(folder.glob("*.index")).write_bytes(b"")
-
-
 def _no_facts(folder, _):
   next(folder.glob("*.json")).unlink()
 
 
 def _bad_facts(folder, _):
   next(folder.glob("*.json")).write_bytes(b'{"step": 3\xff')
-
-
-def _other_facts(folder, _):
-  next(folder.glob("*.json")).write_text("[3]")
 
 
 def _other_tensorflow(folder, _):
@@ -315,21 +321,16 @@ def _other_pipeline(folder, _):
     _cut,
     _flip,
     _no_index,
-    _empty_index,
     _no_facts,
     _bad_facts,
-    _other_facts,
     _other_tensorflow,
     _other_step,
     _other_pipeline,
   ],
 )
-def test_a_position_that_is_not_whole_or_not_its_own_is_not_used(task, harm, tmp_path):
-  settings = config(task)
-  batches = TrainingBatches(settings, task)
-  take(batches, 3)
-  assert batches.save(tmp_path)
-  expected = take(batches, 3)
+def test_a_position_that_is_not_whole_or_not_its_own_is_not_used(harm, saved, tmp_path):
+  settings, task, folder, expected = saved
+  shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
   harm(tmp_path, settings)
   again = TrainingBatches.at(settings, task, 3, folder=tmp_path)
   assert "read again" in again.note and "shard-00000-of-00001" in again.note
