@@ -118,6 +118,7 @@ class _Run:
     self.config, self.base, self.folder = config, base, folder
     self.layout, self.mesh = layout, layout.mesh
     self.writes, self.saver = distributed.is_first(), saver
+    self.positions = True  # until a pipeline turns out to have none
     trainer, dataset = config.trainer, config.train_dataset
     key_learned, key_train = jax.random.split(jax.random.key(trainer.random_seed))
     model = config.learned.model(base, config.vocabulary, key_learned)
@@ -328,8 +329,9 @@ class _Run:
       {name: float(value) for name, value in sums.items()}
       for sums in jax.device_get(self.memory.sums)
     ]
-    if partitioning.speaks_for_rows(self.config.train_dataset.batch_size, self.mesh):
-      batches.save(run_state.data_folder(self.folder, done))
+    size = self.config.train_dataset.batch_size
+    if self.positions and partitioning.speaks_for_rows(size, self.mesh):
+      self.positions = batches.save(run_state.data_folder(self.folder, done))
     self.saver.save(done, self.state, dataclasses.asdict(self.memory))
 
   def finish(self) -> dict[str, Any]:

@@ -69,6 +69,8 @@ class TrainConfig:
       "split": dataset.split,
       "batch size": str(dataset.batch_size),
       "data seed": str(dataset.seed),
+      "shuffled": str(dataset.shuffle),
+      "read from seqio's cache": str(dataset.use_cached),
       "what is learned": repr(self.learned),
       "optimizer": repr(self.optimizer),
       "learning rate": repr(self.learning_rate_fn),

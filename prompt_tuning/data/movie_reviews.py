@@ -20,6 +20,7 @@ from prompt_tuning.data import (
   metrics,
   objectives,
   postprocessors,
+  row_order,
   vocabularies,
 )
 
@@ -55,13 +56,11 @@ def _dataset(
   split: str, shuffle_files: bool = False, seed: int | None = None
 ) -> tf.data.Dataset:
   rows = splits()[split]
-  dataset = tf.data.Dataset.from_tensor_slices(
+  if shuffle_files:
+    rows = row_order.shuffled(rows, seed)
+  return tf.data.Dataset.from_tensor_slices(
     {"inputs": [t for t, _ in rows], "targets": [LABELS[label] for _, label in rows]}
   )
-  if shuffle_files:
-    # The pipeline shuffles once more, but through a small buffer.
-    dataset = dataset.shuffle(len(rows), seed=seed, reshuffle_each_iteration=False)
-  return dataset
 
 
 for _name, (_steps, _labels) in TASKS.items():

@@ -26,7 +26,7 @@ from prompt_tuning.data.dataset_config import DatasetConfig
 
 EXAMPLES = 16_384  # that a shard has at least
 OF_A_MEMBER = 64  # of each member of a mixture
-MOST = 16
+MOST = 8
 _EVEN_FILES = 32  # for each shard, from which on one more or less does not matter
 _SEED_STEP = 1_000_003  # far more than the seeds that seqio counts up from one
 
@@ -35,7 +35,7 @@ def number_of_shards(config: DatasetConfig, provider: Any) -> int:
   """Into how many shards the data are dealt; it depends on the data and the batch only.
 
   `config.num_shards`, or else as many as leave each 16,384 examples, 64 of every member of
-  a mixture: a power of two, at most 16, that divides the batch. Data of unknown size are
+  a mixture: a power of two, at most 8, that divides the batch. Data of unknown size are
   one shard.
   """
   if config.num_shards is not None:

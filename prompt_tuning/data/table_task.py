@@ -11,6 +11,7 @@ from prompt_tuning import checks
 from prompt_tuning.data import (
   features,
   label_words,
+  row_order,
   table_examples,
   table_metrics,
   vocabularies,
@@ -102,15 +103,11 @@ def _dataset(
   shuffle_files: bool = False,
   seed: int | None = None,
 ) -> tf.data.Dataset:
-  rows = examples[split]
+  rows = row_order.shuffled(examples[split], seed) if shuffle_files else examples[split]
   columns = {name: [getattr(row, name) for row in rows] for name in _FEATURES}
   if rows[0].answers:
     columns["answers"] = tf.ragged.constant([row.answers for row in rows])
-  dataset = tf.data.Dataset.from_tensor_slices(columns)
-  if shuffle_files:
-    # The pipeline shuffles once more, but through a small buffer.
-    dataset = dataset.shuffle(len(rows), seed=seed, reshuffle_each_iteration=False)
-  return dataset
+  return tf.data.Dataset.from_tensor_slices(columns)
 
 
 def truncated(table: Table, split: str, lengths: Mapping[str, int]) -> dict[str, int]:
