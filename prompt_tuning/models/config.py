@@ -28,7 +28,7 @@ class T5Config:
     mlp_activations: ("gelu", "linear") is T5 1.1's gated MLP, ("relu",) T5 1.0's.
     tied_logits: Logits from the embedding table (T5 1.0) or from their own matrix.
     dropout_rate: Probability in [0, 1), used only where a dropout key is given.
-    dtype: Of activations. Weights and logits are float32.
+    dtype: Of activations. Logits are float32, weights what they were loaded as.
     remat: What layers compute again for their gradients to save memory: "none",
       "minimal" (all but products with weights) or "full" (all but their inputs).
   """

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -359,3 +360,21 @@ def test_a_model_without_parameters_is_fine():
 def test_a_config_that_cannot_be_used_says_so_at_once(wrong):
   with pytest.raises(checks.InputError, match=r"flot32|regular expression"):
     RestoreCheckpointConfig(path="x", **wrong)
+
+
+# Arrays that are kept in another form.
+
+
+def test_only_one_group_of_arrays_waits_to_be_finished():
+  shape = (5 << 10, 1 << 10)  # 20 MiB each, hence a group of its own
+  leaves = {name: Inline(np.zeros(shape, np.float32)) for name in "abc"}
+  waiting, most = [], []
+
+  def finish(name, array):
+    waiting.append(weakref.ref(array))
+    most.append(sum(one() is not None for one in waiting))
+    return {name: array[:1], f"{name}_more": array[0, 0]}
+
+  found = restore(checkpoint_of(leaves), dict.fromkeys(leaves, shape), finish=finish)
+  assert list(found) == ["a", "a_more", "b", "b_more", "c", "c_more"]
+  assert most == [1, 1, 1]
