@@ -39,13 +39,16 @@ def tpus(topology: str) -> Sequence[Any]:
     InputError: There is no libtpu, or no such topology.
   """
   os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # or it asks the cloud what it is
+  # Another process may use the chips, or plan: this one only compiles.
+  os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
   try:
     return topologies.get_topology_desc(topology, "tpu").devices
   except Exception as error:  # jax raises whatever the plugin found
     reason = str(error).strip().splitlines()[-1]
     raise checks.InputError(
-      f"--topology is {topology!r}, which the TPU compiler does not know ({reason}), "
-      "expected one such as v5e:4x8; pip install 'prompt-tuning[tpu]', or leave it out"
+      f"--topology is {topology!r}, for which no TPU compiler answers "
+      f"({reason}), expected libtpu and a topology such as v5e:4x8; pip install "
+      "'prompt-tuning[tpu]', or leave it out"
     ) from error
 
 

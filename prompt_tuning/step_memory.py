@@ -26,7 +26,7 @@ from prompt_tuning.training import steps
 
 _FEWEST, _FEW = (1, 2), (2, 4)  # shares of the layers that are looked at
 _MARGIN = 1.4  # of the estimate: docs/plan.md compares it with the compiler of TPUs
-_AHEAD = 8  # layers whose split weights a compiler gathers before they are needed
+_GATHERED = 18  # layers whose split weights a compiler has whole at a time, at most
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 
@@ -210,7 +210,7 @@ def _is_kept(primitive: Any, *inputs: Any, **options: Any) -> bool:
 
 
 def _gathered(run: TrainConfig, layout: Layout) -> int:
-  """Bytes of split weights that are whole for a while, on their way to a product."""
+  """Bytes of split weights that are whole for a while, cast for their products."""
   split = step_shapes.split(run)
   variables = trees.flat_variables(split.frozen) | trees.flat_variables(split.tunable)
   layers: dict[str, int] = {}
@@ -220,8 +220,9 @@ def _gathered(run: TrainConfig, layout: Layout) -> int:
     if any(part is not None and part != "model" for part in spec):
       share = layout.mesh.shape["model"] if "model" in spec else 1
       layer = "/".join(path.split("/")[:3])
-      layers[layer] = layers.get(layer, 0) + value.size * value.dtype.itemsize // share
-  return min(_AHEAD * max(layers.values(), default=0), sum(layers.values()))
+      width = min(value.dtype.itemsize, jnp.dtype(run.model.dtype).itemsize)
+      layers[layer] = layers.get(layer, 0) + value.size * width // share
+  return min(_GATHERED * max(layers.values(), default=0), sum(layers.values()))
 
 
 def counted(run: TrainConfig) -> float:
