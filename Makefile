@@ -15,7 +15,7 @@ demo: $(VENV)/installed
 	  --gin.MODEL_DIR="'$(DEMO_DIR)'"
 
 test: $(VENV)/installed $(VENV)/clients
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

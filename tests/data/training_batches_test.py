@@ -353,7 +353,7 @@ def test_a_split_without_examples_is_refused(dataset_config, numbers):
 
 def test_a_shard_without_examples_is_refused():
   task = dealt_tasks.function(size=3)
-  with pytest.raises(checks.InputError, match=r"shard 3 of 4 .* no example.*num_shards"):
+  with pytest.raises(checks.InputError, match=r"shard 3 of 4 .* no example.*DATA_SHARDS"):
     next(TrainingBatches(config(task, num_shards=4), task))
 
 
