@@ -5,6 +5,7 @@ runtime). The first one writes files and shows progress, the others compute.
 """
 
 import os
+import sys
 from collections.abc import Mapping
 
 import jax
@@ -56,12 +57,20 @@ def start(
       f"process_count is {process_count} and process_index {process_index}, expected both "
       "or neither; give both with --coordinator_address"
     )
+  patience = initialization_timeout or _PATIENCE
+  if process_index is not None:  # JAX ends the process without a word of what it waited for
+    print(
+      f"process {process_index} of {process_count} meets the others at "
+      f"{coordinator_address}, for up to {patience} s",
+      file=sys.stderr,
+      flush=True,
+    )
   try:
     jax.distributed.initialize(
       coordinator_address,
       process_count,
       process_index,
-      initialization_timeout=initialization_timeout or _PATIENCE,
+      initialization_timeout=patience,
     )
   except (RuntimeError, ValueError) as error:  # as JAX has it
     reason = " ".join(str(error).split())[:300]
