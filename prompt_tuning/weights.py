@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from prompt_tuning import checks, trees
+from prompt_tuning import checks, partitioning, trees
 from prompt_tuning.checkpoints.checkpoint import Checkpoint
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig, restore
 from prompt_tuning.models import parameters, quantized
@@ -87,7 +87,7 @@ def load(
   )
   for path, array in _drawn(config, held.keys() - arrays.keys()).items():
     array = array.astype(source.cast or array.dtype)
-    placed = array if sharding is None else jax.device_put(array, sharding(path))
+    placed = array if sharding is None else partitioning.put(array, sharding(path))
     arrays |= finish(path, placed)
   return Weights(arrays, trees.digest(samples))
 
