@@ -33,7 +33,7 @@ from prompt_tuning import checks, formats
 from prompt_tuning.checkpoints import run_state
 from prompt_tuning.preemption import EXIT_PREEMPTED
 
-STEPS, SAVE_PERIOD, EVAL_PERIOD, STATS_PERIOD = 1500, 50, 500, 20
+STEPS, SAVE_PERIOD, EVAL_PERIOD, STATS_PERIOD = 400, 20, 200, 7
 _DISK_BYTES = 64 << 20
 _PATIENCE = 60.0  # seconds for a run to notice that it cannot write
 REFUSED = 2  # exit status of a run that says what is wrong
