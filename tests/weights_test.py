@@ -19,6 +19,7 @@ from prompt_tuning.types import Tunable
 EMBEDDED = "package://assets/t5_1_1_reviews"
 FINGERPRINT = "265f17ccee09654d"  # of the embedded model; prompts are bound to it
 FSDP = axis_rules.standard_logical_axis_rules(1, 2)
+BOTH = axis_rules.standard_logical_axis_rules(2, 2)  # some scales lie unlike their channels
 
 
 def layout(data, model, rules=None):
@@ -96,8 +97,8 @@ def test_a_prompt_starts_from_the_table_multiplied_out(reviews):
 
 @pytest.mark.parametrize(
   "where",
-  [(4, 2), (1, 8), (4, 2, FSDP), (2, 4, FSDP)],
-  ids=["4x2", "1x8", "4x2 fsdp", "2x4 fsdp"],
+  [(4, 2), (1, 8), (4, 2, FSDP), (2, 4, BOTH)],
+  ids=["4x2", "1x8", "4x2 fsdp", "2x4 both"],
 )
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_split_weights_are_those_of_one_device(config, checkpoint, dtype, where):
