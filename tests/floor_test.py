@@ -69,15 +69,13 @@ def test_the_table_shows_what_is_missing_as_a_dash():
 
 def test_resumed_logs_hold_each_step_once(tmp_path):
   folder = epath.Path(tmp_path)
-  log = metrics_log.MetricsLog(folder, 0)
-  for step in (10, 20, 30):
-    log.write(step, {"loss": step / 10})
-  log.close()
+  with metrics_log.MetricsLog(folder, 0) as log:
+    for step in (10, 20, 30):
+      log.write(step, {"loss": step / 10})
   with (folder / "metrics.jsonl").open("a") as sink:
     sink.write('{"step": 40, "lo')  # killed while writing
-  log = metrics_log.MetricsLog(folder, 20)
-  log.write(30, {"loss": 9.0})
-  log.close()
+  with metrics_log.MetricsLog(folder, 20) as log:
+    log.write(30, {"loss": 9.0})
   rows = metrics_log.read(folder / "metrics.jsonl")
   assert [row["step"] for row in rows] == [10, 20, 30]
   assert rows[-1]["loss"] == 9.0

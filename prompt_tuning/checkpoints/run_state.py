@@ -70,7 +70,7 @@ class Saver:
     self._model_dir, self._keep = model_dir, keep
     self._thread = ThreadPoolExecutor(1, "run_state")
     self._pending: Future[None] | None = None
-    self._step = 0
+    self._step = self._complete = max(steps(model_dir), default=None)
     if jax.process_index() == 0:
       with contextlib.suppress(Exception):  # see `_write`
         _tidy(model_dir, math.inf)
@@ -115,11 +115,14 @@ class Saver:
       raise checks.InputError(
         f"process 0 could not write the state of step {self._step}; see what it says"
       )
+    if pending:
+      self._complete = self._step
 
   def _failure(self, failure: BaseException) -> BaseException:
     if not isinstance(failure, OSError) and not files.is_remote(self._model_dir):
       return failure
-    return _unwritable(f"the state of step {self._step}", self._model_dir, failure)
+    what = f"the state of step {self._step}"
+    return _unwritable(what, self._model_dir, failure, self._complete)
 
   def __enter__(self) -> "Saver":
     return self
@@ -139,14 +142,14 @@ def writing(model_dir: epath.Path) -> Iterator[None]:
   try:
     yield
   except OSError as error:
-    raise _unwritable("a result", model_dir, error) from error
+    newest = max(steps(model_dir), default=None)
+    raise _unwritable("a result", model_dir, error, newest) from error
 
 
 def _unwritable(
-  what: str, model_dir: epath.Path, error: BaseException
+  what: str, model_dir: epath.Path, error: BaseException, newest: int | None
 ) -> checks.InputError:
   why = getattr(error, "strerror", None) or error
-  newest = max(steps(model_dir), default=None)
   kept = "nothing is kept yet" if newest is None else f"the state of step {newest} is kept"
   return checks.InputError(
     f"{what} cannot be written to {model_dir} ({why}), expected a folder with room that "

@@ -127,7 +127,8 @@ def problem(batch, features):
 
 
 def test_every_data_set_has_records():
-  found = {data_of(seqio.TaskRegistry.get(name)) for name in seqio.TaskRegistry.names()}
+  names = [n for n in seqio.TaskRegistry.names() if not n.startswith("dealt_")]  # tests'
+  found = {data_of(seqio.TaskRegistry.get(name)) for name in names}
   assert found - {None} == {*RECORDS, "movies"}
 
 
