@@ -40,7 +40,7 @@ WORDS = {
   "positive": ("fine", "good", "fresh", "moving", "lovely"),
 }
 _DISK_BYTES = 64 << 20
-_PATIENCE = 60.0  # seconds for a run to notice that it cannot write
+_PATIENCE = 40.0  # seconds for a run to notice that it cannot write
 REFUSED = 2  # exit status of a run that says what is wrong
 
 
@@ -155,8 +155,15 @@ def unreadable(folder: pathlib.Path) -> list[str]:
 
 
 def outcome(folder: pathlib.Path) -> dict[str, bytes]:
-  """What a complete run has to show: its prompts at every save, metrics and summary."""
-  saved = sorted(folder.glob("numpy_checkpoints/*/*"))
+  """What a complete run has to show: its prompts at every save, metrics and summary.
+
+  A run that was told to stop has saved at further steps.
+  """
+  saved = [
+    path
+    for path in sorted(folder.glob("numpy_checkpoints/*/*"))
+    if int(path.parent.name.split("_")[1]) % SAVE_PERIOD == 0
+  ]
   found = {str(path.relative_to(folder)): path.read_bytes() for path in saved}
   found["metrics.jsonl"] = (folder / "metrics.jsonl").read_bytes()
   found["prompt"] = formats.load_prompt(str(folder / "prompt.safetensors")).tobytes()
@@ -201,7 +208,7 @@ def campaign(kills: int, rng: random.Random, scratch: pathlib.Path, disk: Disk) 
   statuses: dict[str, collections.Counter[int]] = {k: collections.Counter() for k in kinds}
   said: set[str] = set()
   damaged: list[str] = []
-  number, identical = 0, []
+  number, identical, differences = 0, [], set()
   while number < kills or not identical:
     folder = disk.place / f"run_{len(identical)}"
     log = scratch / "log"
@@ -220,7 +227,12 @@ def campaign(kills: int, rng: random.Random, scratch: pathlib.Path, disk: Disk) 
       continue
     if process.returncode:
       raise SystemExit(f"a run failed on its own:\n{log.read_text()[-3000:]}")
-    identical.append(outcome(folder) == expected)
+    found = outcome(folder)
+    differing = {
+      name for name in {**expected, **found} if found.get(name) != expected.get(name)
+    }
+    identical.append(not differing)
+    differences |= differing
     if fresh:  # it was not interrupted: the machine is faster than it was
       usual = time.monotonic() - began
     subprocess.run(["rm", "-r", str(folder)], check=True)
@@ -233,6 +245,7 @@ def campaign(kills: int, rng: random.Random, scratch: pathlib.Path, disk: Disk) 
     "unreadable": damaged,
     "runs_completed": len(identical),
     "identical": all(identical),
+    "differences": sorted(differences),
     "steps": STEPS,
     "seconds_undisturbed": round(usual, 1),
     "machine": f"{os.cpu_count()} x {platform.machine()}",

@@ -4,6 +4,7 @@ In a run of several processes the first one writes.
 """
 
 import json
+import time
 from collections.abc import Mapping
 
 from etils import epath
@@ -22,14 +23,12 @@ class MetricsLog:
   """
 
   def __init__(self, folder: epath.Path, first_step: int):
-    from tensorboardX import SummaryWriter
-
-    self._board = None
+    self._board: _Board | None = None
     if not distributed.is_first():
       return
     self._path = folder / "metrics.jsonl"
     trim(self._path, first_step)
-    self._board = SummaryWriter(str(folder / "train"), purge_step=first_step + 1)
+    self._board = _Board(folder / "train", first_step + 1)
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Adds one row."""
@@ -38,8 +37,7 @@ class MetricsLog:
     row = {"step": step, **{name: float(value) for name, value in values.items()}}
     with self._path.open("a") as sink:
       sink.write(json.dumps(row) + "\n")
-    for name, value in values.items():
-      self._board.add_scalar(name, float(value), step)
+    self._board.write(step, values)
 
   def __enter__(self) -> "MetricsLog":
     return self
@@ -48,6 +46,37 @@ class MetricsLog:
     """Flushes TensorBoard."""
     if self._board is not None:
       self._board.close()
+
+
+class _Board:
+  """An events file of TensorBoard, written at once.
+
+  tensorboardX's own `SummaryWriter` writes in a thread, which a full disk ends without a
+  word; whoever adds to its queue then waits for ever.
+  """
+
+  def __init__(self, folder: epath.Path, first_step: int):
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+    folder.mkdir(parents=True, exist_ok=True)
+    self._writer = EventsWriter(str(folder / "events"))
+    # TensorBoard hides what an interrupted process wrote from this step on.
+    start = SessionLog(status=SessionLog.START)
+    self._writer.write_event(Event(step=first_step, session_log=start))
+
+  def write(self, step: int, values: Mapping[str, float]) -> None:
+    """Adds the values of a step."""
+    from tensorboardX import summary
+    from tensorboardX.proto.event_pb2 import Event
+
+    for name, value in values.items():
+      scalar = summary.scalar(name, float(value))
+      self._writer.write_event(Event(wall_time=time.time(), step=step, summary=scalar))
+
+  def close(self) -> None:
+    """Writes what is buffered."""
+    self._writer.close()
 
 
 def read(path: epath.Path) -> list[dict]:
