@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -82,3 +83,11 @@ def batch() -> dict[str, np.ndarray]:
     "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
     "decoder_loss_weights": (targets > 0).astype(np.int32),
   }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_vocabulary_of_another_file():
+  """Each file starts without the vocabulary that a command of another one chose."""
+  data = sys.modules.get("prompt_tuning.data.vocabularies")
+  if data is not None:
+    data.use(None)
