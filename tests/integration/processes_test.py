@@ -125,24 +125,27 @@ def files(folder: pathlib.Path) -> list[str]:
 def test_two_processes_evaluate_and_infer_what_one_does_and_write_it_once(
   command, prompts, tmp_path, capfd
 ):
-  flags = [
-    "--gin.utils.DatasetConfig.batch_size=8",
-    "--gin.infer.infer.mode='predict_with_aux'",
-  ]
-  for name in ("eval", "infer"):
-    both, one, logs = (tmp_path / f"{name}_{x}" for x in ("both", "one", "logs"))
-    given = flags[: 1 + (name == "infer")], {"PROMPT_FILE": prompts["prompt_13"]}
-    assert main(command(name, one, *given[0], **given[1])) == 0
-    expected = capfd.readouterr().out.replace(str(one), str(both))
-    arguments = processes.command_line(command(name, both, *given[0], **given[1]), 2)
+  size = "--gin.utils.DatasetConfig.batch_size=8"
+  scores = "--gin.infer.infer.mode='predict_with_aux'"
+  for name, flags in (("eval", [size]), ("infer", [size, scores])):
+    # A folder for each process, so that it can be seen who writes.
+    alone, first, second = folders = [tmp_path / f"{name}_{i}" for i in range(3)]
+    runs = [command(name, x, *flags, PROMPT_FILE=prompts["prompt_13"]) for x in folders]
+    assert main(runs[0]) == 0
+    expected = capfd.readouterr().out.replace(str(alone), str(first))
+
+    def arguments(address, index, runs=runs):
+      return processes.command_line(runs[1 + index], 2)(address, index)
+
+    logs = tmp_path / f"logs_{name}"
     said = processes.finish(processes.start(logs, 2, arguments), logs)
     assert said == [expected, ""]
-    assert files(both) == files(one)
+    assert files(first) == files(alone) and files(second) == []
   for name in ("results.json", "inference_eval/tiny_words-metrics.jsonl"):
-    ours, theirs = (tmp_path / f"eval_{x}" / name for x in ("both", "one"))
+    ours, theirs = tmp_path / "eval_1" / name, tmp_path / "eval_0" / name
     assert ours.read_text() == theirs.read_text()
   name = "tiny_words-predict_with_aux.jsonl-00000-of-00001"
-  ours, theirs = (scored(tmp_path / f"infer_{x}" / name) for x in ("both", "one"))
+  ours, theirs = scored(tmp_path / "infer_1" / name), scored(tmp_path / "infer_0" / name)
   assert ours[0] == theirs[0] and len(ours[0]) > 8
   np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-5)
 

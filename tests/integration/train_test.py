@@ -347,10 +347,13 @@ def test_without_its_newest_state_a_run_continues_from_the_one_before(
 
 
 def test_sums_since_the_last_row_of_metrics_are_continued(run, command, tmp_path):
-  folder, macros = tmp_path / "run", {"STATS_PERIOD": 4, "TRAIN_STEPS_RELATIVE": 4}
-  assert run(command("train", folder, **macros)).status == 0
-  expected = rows(folder / "metrics.jsonl")
+  whole, folder = tmp_path / "whole", tmp_path / "run"
+  macros = {"STATS_PERIOD": 4, "TRAIN_STEPS_RELATIVE": 4}
+  assert run(command("train", whole, **macros, SAVE_PERIOD=100)).status == 0
+  expected = rows(whole / "metrics.jsonl")
   assert [row["step"] for row in expected] == [FIRST + 4]
+  assert run(command("train", folder, **macros)).status == 0
+  assert rows(folder / "metrics.jsonl") == expected
   (folder / "run_state" / f"step_{FIRST + 4}.safetensors").unlink()
   found = run(command("train", folder, **macros))
   assert f"continuing {folder} at step {FIRST + 3}" in found.err
