@@ -137,6 +137,7 @@ def test_wrong_flags_are_all_named_at_once(capsys):
   assert main(["plan", *GIN, "--hbm", "16GiB", "--whole"]) == 2
   err = capsys.readouterr().err
   assert "--devices" in err and "--topology" in err and "--whole" in err
+  assert len(jax.devices()) == 8  # there before the command asks for more
   assert main(["plan", *GIN, "--hbm", "16GiB", "--devices", "9"]) == 2
   assert "a process of its own" in capsys.readouterr().err
 
