@@ -4,6 +4,7 @@ r"""How fast a prompt trains for small to XXL, with random weights: time, MFU, m
 
 Where there is an accelerator it measures; elsewhere the same command prints what a plan
 says of each size on one device of 80 GB. Every size is laid out as its plan recommends.
+The peak of memory is that of the process, so that sizes go from small to large.
 """
 
 import argparse
@@ -18,18 +19,12 @@ import jax
 import jax.numpy as jnp
 
 from prompt_tuning import config, plan, step_shapes, throughput, trees
+from prompt_tuning.cli.plan import OTHERWISE
 from prompt_tuning.step_shapes import StepShapes
 from prompt_tuning.train_config import TrainConfig
 from prompt_tuning.training import state as states
 
 SIZES = ("small", "base", "large", "xl", "xxl")
-MACROS = {
-  "MIXTURE_OR_TASK_NAME": "",
-  "MODEL_DIR": "",
-  "INITIAL_CHECKPOINT_PATH": "",
-  "TRAIN_STEPS": 1,
-  "TASK_FEATURE_LENGTHS": {"inputs": 512, "targets": 16},
-}
 # Dense bfloat16 operations per second that makers state, by `device_kind`.
 PEAKS = {
   "TPU v4": 275e12,
@@ -48,7 +43,7 @@ def run_of(size: str) -> TrainConfig:
   """Prompt tuning in the paper's setting, its frozen weights in bfloat16."""
   files = [f"models/t5_1_1_{size}_prompt.gin", "runs/prompt_finetune.gin"]
   bindings = ["BATCH_SIZE = 32", "WEIGHT_DTYPE = 'bfloat16'"]
-  return config.load("train.train", files, bindings, (), MACROS)[0]
+  return config.load("train.train", files, bindings, (), OTHERWISE)[0]
 
 
 def drawn(shape: jax.ShapeDtypeStruct, seed: int) -> jax.Array:
@@ -129,7 +124,7 @@ def main() -> None:
   if here:
     hbm = (devices[0].memory_stats() or {}).get("bytes_limit", hbm)
   rows = []
-  for size in given.sizes:
+  for size in sorted(given.sizes, key=SIZES.index):
     run = run_of(size)
     found = plan.plan(run, plan.Devices(devices=devices, hbm=hbm))
     option = found.best or found.nearest or found.given

@@ -14,24 +14,18 @@ import json
 import pathlib
 
 from prompt_tuning import config, plan, plan_devices, plan_report
+from prompt_tuning.cli.plan import OTHERWISE
 
 MODELS = {"T5 1.1 XXL": "t5_1_1_xxl", "mT5-XXL": "mt5_xxl"}
 DEVICES = {1: "v5e:1x1", 8: "v5e:2x4", 32: "v5e:4x8", 256: "v5e:16x16"}
 MEMORIES = {"v5e": "16GiB", "v4": "32GiB", "H100": "80GB", "v5p": "95GiB"}
-MACROS = {
-  "MIXTURE_OR_TASK_NAME": "",
-  "MODEL_DIR": "",
-  "INITIAL_CHECKPOINT_PATH": "",
-  "TRAIN_STEPS": 1,
-  "TASK_FEATURE_LENGTHS": {"inputs": 512, "targets": 16},
-}
 
 
 def row(model: str, count: int, memory: str, compiler: bool) -> dict:
   """The plan of one model on devices of one kind."""
   files = [f"models/{MODELS[model]}_prompt.gin", "runs/prompt_finetune.gin"]
   batch = [f"BATCH_SIZE = {max(32, count)}"]
-  run, _ = config.load("train.train", files, batch, (), MACROS)
+  run, _ = config.load("train.train", files, batch, (), OTHERWISE)
   if compiler:
     devices, name = plan_devices.tpus(DEVICES[count]), f"TPU, {DEVICES[count]}"
   else:

@@ -65,6 +65,22 @@ def standard_logical_axis_rules(
   return (*rules, *map(_pair, additional_rules))
 
 
+def checked(rules: Sequence[Sequence], mesh_axes: Sequence[str]) -> Rules:
+  """The rules of a config.
+
+  Raises:
+    InputError: A rule is no pair, or names an axis that the mesh does not have.
+  """
+  found = tuple(map(_pair, rules))
+  for name, axis in found:
+    if unknown := _parts(axis).difference(mesh_axes):
+      raise checks.InputError(
+        f"the axis rule {(name, axis)!r} splits over {min(unknown)!r}, expected "
+        f"{checks.one_of([*mesh_axes, None])}; correct AXIS_RULES"
+      )
+  return found
+
+
 def _pair(rule: Sequence) -> tuple[str, MeshAxis]:
   if isinstance(rule, str) or len(rule) != 2 or not isinstance(rule[0], str):
     raise checks.InputError(

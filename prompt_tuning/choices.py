@@ -69,9 +69,10 @@ class Choice:
       partitioner=partitioner,
     )
 
-  def lines(self) -> list[str]:
-    """The flags of a run that set it."""
-    values = {
+  def lines(self, run: TrainConfig) -> list[str]:
+    """The flags that set it where those of `run` are given already."""
+    values: dict[str, object] = {
+      **{macro: None for macro, shape in _meshes(run) if shape is not None},
       "NUM_PARTITIONS": self.num_partitions,
       "PARAMETER_PARTITIONING_DIMS": self.parameter_dims,
       "LAYER_REMAT": f"\"'{self.remat}'\"",
@@ -87,6 +88,16 @@ class Choice:
     dims = f"{self.num_partitions} partitions, {self.parameter_dims}-D parameters"
     micro = f", {self.num_microbatches} microbatches" if self.num_microbatches > 1 else ""
     return f"{dims}, remat {self.remat}{micro}, {self.weight_dtype} weights"
+
+
+def _meshes(run: TrainConfig) -> list[tuple[str, object]]:
+  """The settings of a run that win over NUM_PARTITIONS."""
+  given = run.partitioner
+  return [
+    ("MODEL_PARALLEL_SUBMESH", given.model_parallel_submesh),
+    ("ICI_MESH_SHAPE", given.ici_mesh_shape),
+    ("DCN_MESH_SHAPE", given.dcn_mesh_shape),
+  ]
 
 
 def _dims(run: TrainConfig) -> tuple[int, int]:

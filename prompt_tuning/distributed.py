@@ -5,6 +5,8 @@ runtime). The first one writes files and shows progress, the others compute.
 """
 
 import os
+import re
+import secrets
 import sys
 from collections.abc import Mapping
 
@@ -50,8 +52,13 @@ def start(
     initialization_timeout: Seconds to wait for the others; None is five minutes.
 
   Raises:
-    InputError: The others are not found.
+    InputError: The flags contradict each other, or the others are not found.
   """
+  if coordinator_address and not re.fullmatch(r".+:\d+", coordinator_address):
+    raise checks.InputError(
+      f"--coordinator_address is {coordinator_address!r}, expected host:port of process 0; "
+      f"give e.g. {coordinator_address.split(':')[0]}:8476"
+    )
   if (process_count is None) != (process_index is None):
     raise checks.InputError(
       f"process_count is {process_count} and process_index {process_index}, expected both "
@@ -99,27 +106,30 @@ def meet(name: str) -> None:
     multihost_utils.sync_global_devices(name)
 
 
+def tell(text: str) -> None:
+  """Prints a line to stderr, once for all processes."""
+  if is_first():
+    print(text, file=sys.stderr, flush=True)
+
+
 def share(folder: epath.Path, macro: str) -> None:
   """Raises `InputError` unless all processes see the same folder, as they must."""
   if jax.process_count() == 1:
     return
+  # A number of this moment, since an earlier job may have left its mark behind.
+  drawn = np.int32(secrets.randbits(31))
+  number = str(multihost_utils.broadcast_one_to_all(drawn))
   mark = folder / ".shared"
   if is_first():
-    mark.write_text("")
+    mark.write_text(number)
   meet("the mark is set")
-  agree(
-    mark.exists(),
-    checks.InputError(
-      f"{macro} {str(folder)!r} is not one folder for all processes, expected a file "
-      "system or bucket that all of them see; choose another"
-    ),
+  seen = multihost_utils.process_allgather(
+    np.asarray(mark.exists() and mark.read_text() == number)
   )
-  meet("the mark is seen")
   if is_first():
     mark.unlink()
-
-
-def agree(fine: bool, error: checks.InputError) -> None:
-  """Raises `error` in all processes where one of them is not `fine`."""
-  if not np.all(multihost_utils.process_allgather(np.asarray(fine))):
-    raise error
+  if not np.all(seen):
+    raise checks.InputError(
+      f"{macro} {str(folder)!r} is not one folder for all processes, expected a file "
+      "system or bucket that all of them see; choose another"
+    )

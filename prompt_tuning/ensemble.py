@@ -9,7 +9,6 @@ EVAL_OUTPUT_DIR/
 import dataclasses
 import json
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -92,7 +91,7 @@ def ensemble(config: EnsembleConfig, config_text: str = "") -> dict[str, Any]:
 
   provider = registry.find(config.dataset, config.vocabulary)
   for line in registry.cut(config.dataset):
-    print(line, file=sys.stderr)
+    distributed.tell(line)
   run = evaluation.Evaluation(config.dataset, provider, None)
   if not run.task_names:
     raise checks.InputError(

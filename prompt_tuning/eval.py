@@ -24,7 +24,6 @@ from prompt_tuning import (
   files,
   formats,
   handing_in,
-  partitioning,
   scorecard,
   trees,
 )
@@ -35,7 +34,7 @@ from prompt_tuning.data import quiet
 from prompt_tuning.data.dataset_config import DatasetConfig
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.models.config import T5Config
-from prompt_tuning.partitioning import Partitioner
+from prompt_tuning.partitioning import Layout, Partitioner
 from prompt_tuning.prompts.prompted import PromptedT5
 from prompt_tuning.prompts.start import FromFile, Prompt, TaskPrompts
 from prompt_tuning.training import state as states
@@ -81,11 +80,13 @@ class Ready:
   """A prompted model on its devices, ready to answer.
 
   Attributes:
+    layout: The devices.
     base: The frozen model.
     params: Its prompts.
     answers: See `prediction.Answers`.
   """
 
+  layout: Layout
   base: assembly.Base
   params: dict[str, Any]
   answers: predictions.Answers
@@ -107,7 +108,7 @@ def prepare(config: Any) -> Ready:
     split, frozen, config.prediction, config.vocabulary, layout.mesh, config.prompt.places
   )
   params = trees.values(layout.place(split.tunable))
-  return Ready(base, params, answers)
+  return Ready(layout, base, params, answers)
 
 
 def _prompted(
@@ -140,7 +141,7 @@ def evaluate(config: EvalConfig, config_text: str = "") -> dict[str, Any]:
 
   provider = registry.find(config.dataset, config.vocabulary)
   for line in registry.cut(config.dataset):
-    print(line, file=sys.stderr)
+    distributed.tell(line)
   log_dir = str(folder / "inference_eval") if writes else None
   run = evaluation.Evaluation(config.dataset, provider, log_dir)
   config.prediction.check(run.datasets(), config.vocabulary)
@@ -186,14 +187,13 @@ def _prompts(config: EvalConfig, ready: Ready) -> Iterator[_Trained]:
     yield _Trained(str(file.path), int(step), ready.params)
   else:
     for step, path in prompt_files.saved(files.path(start.path)).items():
-      yield _Trained(str(path), step, _params(config, ready, str(path)))
+      yield _Trained(str(path), step, _params(ready, str(path), config.vocabulary))
 
 
-def _params(config: EvalConfig, ready: Ready, path: str) -> dict[str, Any]:
+def _params(ready: Ready, path: str, vocabulary: Vocabulary) -> dict[str, Any]:
   """The arrays of another prompt for the same model."""
-  model = assembly.with_prompts(ready.base, [path], config.vocabulary)
-  mesh = config.partitioner.mesh(config.dataset.batch_size)
-  return partitioning.replicate(trees.values(states.Split.of(model).tunable), mesh)
+  model = assembly.with_prompts(ready.base, [path], vocabulary)
+  return trees.values(ready.layout.place(states.Split.of(model).tunable))
 
 
 def _scored(

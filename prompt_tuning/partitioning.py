@@ -82,17 +82,18 @@ class Partitioner:
       devices: Those to choose from, which need not be here; None is all that there are.
 
     Raises:
-      InputError: The devices do not divide into copies, or the batch over the copies.
+      InputError: The devices do not divide into copies, or the batch over the copies, or
+        a rule is none.
     """
-    self.check()
+    mesh = self.mesh(batch_size, devices)
     rules = axis_rules.standard_logical_axis_rules()
     if self.logical_axis_rules is not None:
-      rules = tuple((name, axis) for name, axis in self.logical_axis_rules)
+      rules = axis_rules.checked(self.logical_axis_rules, mesh.axis_names)
     if self.ici_mesh_shape:
       rules = tuple(
         (name, ("replica", "data") if name == "batch" else axis) for name, axis in rules
       )
-    return Layout(self.mesh(batch_size, devices), rules)
+    return Layout(mesh, rules)
 
   def mesh(self, batch_size: int, devices: Sequence[Any] | None = None) -> Mesh:
     """The mesh of `layout`."""
@@ -153,9 +154,9 @@ class Partitioner:
 def _check_batch(batch_size: int, copies: int) -> None:
   if batch_size % copies:
     raise checks.InputError(
-      f"BATCH_SIZE {batch_size} does not divide over {copies} copies of the model, "
-      f"expected a multiple; choose {math.ceil(batch_size / copies) * copies}, or a larger "
-      "NUM_PARTITIONS"
+      f"a batch of {batch_size} rows does not divide over {copies} copies of the model, "
+      f"expected a multiple; choose {math.ceil(batch_size / copies) * copies} (BATCH_SIZE, "
+      "or batch_size of a utils.DatasetConfig) or a larger NUM_PARTITIONS"
     )
 
 
@@ -200,8 +201,8 @@ class Layout:
           wrong[name, size] = (" and ".join(_names(where)), count)
     if wrong:
       lines = [
-        f"  {name} is {size}: '{where}' has {count} devices, {_REMEDIES[where]} that work "
-        f"are {checks.one_of(divisors(size))}"
+        f"  {name} is {size}: '{where}' has {count} devices, "
+        f"{_REMEDIES.get(where, 'numbers')} that work are {checks.one_of(divisors(size))}"
         for (name, size), (where, count) in wrong.items()
       ]
       raise checks.InputError(
@@ -259,11 +260,6 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
-def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
-  """Puts a whole copy of `tree` on every device."""
-  return put(tree, jax.tree.map(lambda _: replicated(mesh), tree))
-
-
 def put(tree: PyTree, shardings: PyTree) -> PyTree:
   """Puts arrays, which every process has whole, where their shardings say.
 
@@ -319,8 +315,13 @@ def from_rows(local: Mapping[str, Any], batch_size: int, mesh: Mesh) -> dict[str
 
 
 def shard_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, Array]:
-  """Splits the rows of a batch, which every process has whole, over the devices."""
+  """Splits the rows of a batch, which every process has whole, over the devices.
+
+  Raises:
+    InputError: They do not divide over the copies of the model.
+  """
   size = len(next(iter(batch.values())))
+  _check_batch(size, mesh.size // mesh.shape["model"])
   mine = rows(size, mesh)
   local = {name: x[mine.start : mine.stop] for name, x in batch.items()}
   return from_rows(local, size, mesh)

@@ -25,13 +25,13 @@ def record(run: TrainConfig, target: Devices, found: Plan) -> dict[str, Any]:
       "counted_global": found.counted_flops,
     },
     "fits": found.given.fits,
-    "given": _option(found.given),
-    "recommended": _option(found.best),
-    "nearest": _option(found.nearest),
+    "given": _option(found.given, run),
+    "recommended": _option(found.best, run),
+    "nearest": _option(found.nearest, run),
   }
 
 
-def _option(option: Option | None) -> dict[str, Any] | None:
+def _option(option: Option | None, run: TrainConfig) -> dict[str, Any] | None:
   if option is None:
     return None
   return {
@@ -44,7 +44,7 @@ def _option(option: Option | None) -> dict[str, Any] | None:
     },
     "flops_compiled": option.flops,
     "fits": option.fits,
-    "flags": option.choice.lines(),
+    "flags": option.choice.lines(run),
   }
 
 
@@ -71,7 +71,7 @@ def report(run: TrainConfig, target: Devices, found: Plan) -> str:
     _row("", list(columns)),
     *_table(list(columns.values()), found),
     "",
-    *_verdict(found, target),
+    *_verdict(run, target, found),
   ]
   return "\n".join(lines)
 
@@ -104,10 +104,10 @@ def _row(name: str, values: Sequence[str]) -> str:
   return f"{name.ljust(_WIDTH[0])}{cells}".rstrip()
 
 
-def _verdict(found: Plan, target: Devices) -> list[str]:
+def _verdict(run: TrainConfig, target: Devices, found: Plan) -> list[str]:
   lines = ["fits as given" if found.given.fits else "does not fit as given"]
   if found.best is not None and found.best != found.given:
-    lines += ["recommended:", *(f"  {line}" for line in found.best.choice.lines())]
+    lines += ["recommended:", *(f"  {line}" for line in found.best.choice.lines(run))]
   if found.best is None:
     if found.nearest is None:
       return [*lines, "the batch does not divide over these devices in any way"]

@@ -6,15 +6,18 @@ command continues".
 """
 
 import contextlib
+import math
 import os
 import signal
 import socket
 import threading
+import time
 
 import jax
 from jax.experimental import multihost_utils
 
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
+_ECHO = 1.0  # seconds in which a launcher and a process group may pass on the same signal
 
 
 class Preempted(Exception):
@@ -32,7 +35,7 @@ class Preempted(Exception):
 class Preemption:
   """Listens for SIGTERM while it is entered.
 
-  One process: the first SIGTERM is remembered, a second ends the process at once.
+  One process: the first SIGTERM is remembered, another a second later ends it at once.
 
   Several (`jax.distributed.initialize` comes first): JAX listens, and agrees on a step at
   which all stop, though only one was told. All must ask at every step.
@@ -80,11 +83,12 @@ class Preemption:
     self._listening = True
 
   def _count(self, source: socket.socket) -> None:
-    count = 0
+    first = math.inf
     while number := source.recv(1):
-      count += number[0] == signal.SIGTERM
-      if count == 2:
-        os._exit(128 + signal.SIGTERM)
+      if number[0] == signal.SIGTERM:
+        first = min(first, time.monotonic())
+        if time.monotonic() - first > _ECHO:
+          os._exit(128 + signal.SIGTERM)
 
   def _leave_child(self) -> None:
     """In a worker that was forked: SIGTERM is for it alone."""

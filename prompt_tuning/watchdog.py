@@ -7,6 +7,8 @@ import sys
 import threading
 import time
 
+from prompt_tuning import distributed
+
 _LOOKS = 10  # in the shortest time that is too long
 _RECENT = 100
 
@@ -62,8 +64,8 @@ class Watchdog:
     took = datetime.timedelta(seconds=int(seconds))
     known = f"usually {usual:.1f} s" if recent else "the first, which may be compiling"
     return (
-      f"{what} has taken {took}, {known}; a device, a network or a disk may hang; the run "
-      "is alive and waits"
+      f"{distributed.name()}{what} has taken {took}, {known}; a device, a network or a "
+      "disk may hang; the run is alive and waits"
     )
 
   def __enter__(self) -> "Watchdog":

@@ -37,6 +37,12 @@ def test_a_count_without_an_index_is_refused():
     distributed.start("localhost:1", 2, None)
 
 
+def test_an_address_without_a_port_is_refused():
+  with pytest.raises(checks.InputError, match="is 'host0', expected host:port") as caught:
+    distributed.start("host0", 2, 0)
+  assert "host0:8476" in str(caught.value)
+
+
 def test_processes_that_do_not_come_are_waited_for_and_named(tmp_path):
   with socket.socket() as probe:
     probe.bind(("localhost", 0))

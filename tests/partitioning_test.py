@@ -293,6 +293,28 @@ def test_rules_that_cannot_be(arguments, message):
   assert message in refused(lambda: standard_logical_axis_rules(*arguments))
 
 
+def test_rules_for_axes_that_a_mesh_does_not_have():
+  for rule, named in (
+    (("prompt", "modle"), "'modle'"),
+    (("embed", ["data", "rows"]), "'rows'"),
+  ):
+    partitioner = Partitioner(logical_axis_rules=[rule])
+    found = refused(lambda partitioner=partitioner: partitioner.layout(8))
+    assert f"splits over {named}, expected data, model or None" in found
+  layout = Partitioner(logical_axis_rules=[("embed", ["data", "model"])]).layout(8)
+  assert layout.sharding(("embed",)).spec == P(("data", "model"))
+  config = dataclasses.replace(CONFIG, d_model=12)
+  message = refused(lambda: layout.check(trees.flat_variables(T5.abstract(config))))
+  assert "embed is 12: 'data and model' has 8 devices" in message
+
+
+def test_a_batch_of_another_size_must_divide_too():
+  mesh = layout_of(2).mesh
+  message = refused(lambda: partitioning.shard_batch({"x": np.zeros((6, 2))}, mesh))
+  assert "a batch of 6 rows does not divide over 4 copies" in message
+  assert "choose 8" in message
+
+
 def test_t5x_submesh_is_its_size():
   layout = Partitioner(model_parallel_submesh=(2, 1, 1, 2)).layout(8)
   assert dict(layout.mesh.shape) == {"data": 2, "model": 4}

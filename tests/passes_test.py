@@ -104,7 +104,7 @@ def test_eight_devices_answer_as_one(tiny_t5, bank, inputs, candidates, decoding
   limits = (BATCH_SIZE, MAX_INPUT_LEN, MAX_OUTPUT_LEN, decoding)
   one, eight = Passes(tiny_t5, *limits), Passes(tiny_t5, *limits, mesh)
   one.row_counts = [BATCH_SIZE]  # draws differ with the number of rows
-  shared = partitioning.replicate(bank, mesh)
+  shared = jax.device_put(bank, partitioning.replicated(mesh))
   for found, expected in zip(
     eight.decoded(shared, inputs, PLACES), one.decoded(bank, inputs, PLACES), strict=True
   ):

@@ -92,7 +92,7 @@ def test_a_choice_is_what_its_flags_set():
     Choice(2, 2, 1, "full", 4, "bfloat16"),
     Choice(1, 2, 2, "minimal", 1, "int8"),
   ):
-    flags = [line.removeprefix("--gin.").split("=", 1) for line in choice.lines()]
+    flags = [line.removeprefix("--gin.").split("=", 1) for line in choice.lines(run)]
     bindings = [f"{name} = {value.strip(chr(34))}" for name, value in flags]
     by_flags = run_of("AXIS_RULES = (('prompt', None),)", *bindings)
     assert Choice.of(by_flags) == choice
@@ -101,6 +101,15 @@ def test_a_choice_is_what_its_flags_set():
     rules = applied.partitioner.logical_axis_rules
     assert rules == by_flags.partitioner.logical_axis_rules
     assert rules[-1] == ("prompt", None)
+
+
+def test_flags_take_back_what_wins_over_them():
+  run = run_of("ICI_MESH_SHAPE = (1, 2, 4)", "DCN_MESH_SHAPE = (1, 1, 1)")
+  (own,) = [x for x in choices.choices(run, 8) if x == Choice(2, 1, 1, "none", 1, "int8")]
+  flags = [line.removeprefix("--gin.").split("=", 1) for line in own.lines(run)]
+  bindings = [f"{name} = {value.strip(chr(34))}" for name, value in flags]
+  given = run_of("ICI_MESH_SHAPE = (1, 2, 4)", "DCN_MESH_SHAPE = (1, 1, 1)", *bindings)
+  assert Choice.of(given) == own
 
 
 @pytest.mark.parametrize(
@@ -128,6 +137,7 @@ def test_wrong_flags_are_all_named_at_once(capsys):
   assert main(["plan", *GIN, "--hbm", "16GiB", "--whole"]) == 2
   err = capsys.readouterr().err
   assert "--devices" in err and "--topology" in err and "--whole" in err
+  assert len(jax.devices()) == 8  # there before the command asks for more
   assert main(["plan", *GIN, "--hbm", "16GiB", "--devices", "9"]) == 2
   assert "a process of its own" in capsys.readouterr().err
 

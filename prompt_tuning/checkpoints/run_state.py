@@ -142,8 +142,18 @@ def writing(model_dir: epath.Path) -> Iterator[None]:
   try:
     yield
   except OSError as error:
+    if _of_another_file(error, model_dir):
+      raise
     newest = max(steps(model_dir), default=None)
     raise _unwritable("a result", model_dir, error, newest) from error
+
+
+def _of_another_file(error: OSError, folder: epath.Path) -> bool:
+  """Whether an error names a file outside a folder; that of an open file names none."""
+  if not isinstance(error.filename, str) or files.is_remote(folder):
+    return False
+  path = pathlib.Path(os.path.abspath(error.filename))
+  return not path.is_relative_to(os.path.abspath(folder))
 
 
 def _unwritable(

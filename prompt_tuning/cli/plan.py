@@ -8,7 +8,7 @@ from prompt_tuning import checks, config
 from prompt_tuning.cli import flags, runs
 
 # What a plan does not need, and the paper's lengths.
-_OTHERWISE = {
+OTHERWISE = {
   "MIXTURE_OR_TASK_NAME": "",
   "MODEL_DIR": "",
   "INITIAL_CHECKPOINT_PATH": "",
@@ -50,7 +50,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     given.gin_file,
     given.gin_bindings,
     [path for path in given.gin_search_paths.split(",") if path],
-    _OTHERWISE,
+    OTHERWISE,
   )
   if given.dry_run:
     print(runs.description(settings, text))
@@ -83,7 +83,7 @@ def _check(given: argparse.Namespace) -> None:
   if not given.gin_file:
     wrong.append("no --gin_file is given, expected a model and a run; see --help")
   if given.devices is None and given.topology is None:
-    wrong.append("neither --devices nor --topology is given; say how many devices")
+    wrong.append("--devices and --topology are missing, expected one; give --devices N")
   if given.devices is not None and given.devices < 1:
     wrong.append(f"--devices is {given.devices}, expected a number from 1; correct it")
   try:
@@ -101,5 +101,7 @@ def _hbm(given: argparse.Namespace) -> int:
 
   kind = (given.topology or "").partition(":")[0]
   if given.hbm is None and kind not in _HBM:
-    raise checks.InputError("--hbm is missing: give the memory of a device, e.g. 16GiB")
+    raise checks.InputError(
+      "--hbm is missing, expected the memory of a device; give e.g. --hbm 16GiB"
+    )
   return size("--hbm", given.hbm or f"{_HBM[kind]}GiB")

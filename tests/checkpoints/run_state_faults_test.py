@@ -1,6 +1,7 @@
 """The run state when the process is killed and when the disk does not take it."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import re
@@ -106,6 +107,20 @@ def test_a_failure_of_the_last_save_is_told_at_the_end(tmp_path):
     run_state.Saver(epath.Path(tmp_path)) as saver,
   ):
     saver.save(1, state(1), {})
+
+
+def test_an_error_is_of_the_folder_unless_it_names_another_file(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  folder = epath.Path("run")
+  message = r"a result cannot be written to run \(.*\), .* nothing is kept yet"
+  for error in (
+    OSError(errno.ENOSPC, "No space left on device"),
+    FileNotFoundError(errno.ENOENT, "No such file", str(tmp_path / "run" / "metrics")),
+  ):
+    with pytest.raises(checks.InputError, match=message), run_state.writing(folder):
+      raise error
+  with pytest.raises(FileNotFoundError, match="data"), run_state.writing(folder):
+    (tmp_path / "data").read_text()
 
 
 def test_a_full_disk_is_told_of_and_what_was_saved_stays(tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from tiny_model import CONFIG
 from prompt_tuning import formats, trees
 from prompt_tuning.checkpoints import huggingface
 from prompt_tuning.checkpoints.leaves import Inline
+from prompt_tuning.cli.main import main
 from prompt_tuning.models.t5 import T5
 
 COUNTS = [2, 4]
@@ -107,8 +109,90 @@ def test_a_run_is_continued_by_another_number_of_processes_on_another_mesh(job, 
   )
 
 
+def scored(path: pathlib.Path) -> tuple[list[dict], list[float]]:
+  """The lines of an inference without their scores, and the scores."""
+  found = rows(path.parent, path.name)
+  return found, [row.pop("aux")["scores"] for row in found]
+
+
+def files(folder: pathlib.Path) -> list[str]:
+  """What is in a folder; TensorBoard's names go by the clock."""
+  names = (str(path.relative_to(folder)) for path in folder.rglob("*"))
+  return sorted(re.sub(r"tfevents.*", "tfevents", name) for name in names)
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_and_infer_what_one_does_and_write_it_once(
+  command, prompts, tmp_path, capfd
+):
+  size = "--gin.utils.DatasetConfig.batch_size=8"
+  scores = "--gin.infer.infer.mode='predict_with_aux'"
+  for name, flags in (("eval", [size]), ("infer", [size, scores])):
+    # A folder for each process, so that it can be seen who writes.
+    alone, first, second = folders = [tmp_path / f"{name}_{i}" for i in range(3)]
+    runs = [command(name, x, *flags, PROMPT_FILE=prompts["prompt_13"]) for x in folders]
+    assert main(runs[0]) == 0
+    expected = capfd.readouterr().out.replace(str(alone), str(first))
+
+    def arguments(address, index, runs=runs):
+      return processes.command_line(runs[1 + index], 2)(address, index)
+
+    logs = tmp_path / f"logs_{name}"
+    said = processes.finish(processes.start(logs, 2, arguments), logs)
+    assert said == [expected, ""]
+    assert files(first) == files(alone) and files(second) == []
+  for name in ("results.json", "inference_eval/tiny_words-metrics.jsonl"):
+    ours, theirs = tmp_path / "eval_1" / name, tmp_path / "eval_0" / name
+    assert ours.read_text() == theirs.read_text()
+  name = "tiny_words-predict_with_aux.jsonl-00000-of-00001"
+  ours, theirs = scored(tmp_path / "infer_1" / name), scored(tmp_path / "infer_0" / name)
+  assert ours[0] == theirs[0] and len(ours[0]) > 8
+  np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-5)
+
+
 def as_leaves(params: dict[str, jax.Array]) -> dict[str, Inline]:
   return {path: Inline(np.asarray(x)) for path, x in params.items()}
+
+
+_SHARE = """
+import os, sys
+
+import jax
+
+index, address = int(sys.argv[1]), sys.argv[2]
+jax.distributed.initialize(address, 2, index)
+from prompt_tuning import checks, distributed, files
+
+distributed.tell("told once")
+for place in (".", f"of_{index}"):
+  os.makedirs(place, exist_ok=True)
+  os.chdir(place)
+  folder = files.output_folder("run", "MODEL_DIR")
+  if place != ".":
+    (folder / ".shared").write_text("of an earlier job")
+  try:
+    distributed.share(folder, "MODEL_DIR")
+    print("found: one folder")
+  except checks.InputError as error:
+    print("found:", error)
+"""
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_not_one_for_all_processes_is_refused_by_all(tmp_path):
+  started = processes.start(
+    tmp_path, 2, lambda address, index: ["-c", _SHARE, str(index), address]
+  )
+  for said in processes.finish(started, tmp_path):
+    found = [x for x in said.splitlines() if x.startswith("found:")]
+    assert found == [
+      "found: one folder",
+      "found: MODEL_DIR 'run' is not one folder for all processes, expected a file system "
+      "or bucket that all of them see; choose another",
+    ]
+  assert files(tmp_path / "run") == files(tmp_path / "of_0" / "run") == []
+  told = [(tmp_path / f"err_{i}").read_text().count("told once") for i in range(2)]
+  assert told == [1, 0]
 
 
 _RESTORE = """

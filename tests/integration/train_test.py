@@ -24,7 +24,7 @@ import prompt_tuning as pt
 from prompt_tuning import assembly, config, formats, trees
 from prompt_tuning.data import registry
 from prompt_tuning.data.training_batches import TrainingBatches
-from prompt_tuning.partitioning import Partitioner, replicate, shard_batch
+from prompt_tuning.partitioning import Partitioner, replicated, shard_batch
 from prompt_tuning.training import state as states
 from prompt_tuning.training import steps
 
@@ -346,6 +346,27 @@ def test_without_its_newest_state_a_run_continues_from_the_one_before(
   assert (finished / name).read_bytes() == (trained.folder / name).read_bytes()
 
 
+def test_sums_since_the_last_row_of_metrics_are_continued(run, command, tmp_path):
+  whole, folder = tmp_path / "whole", tmp_path / "run"
+  macros = {"STATS_PERIOD": 4, "TRAIN_STEPS_RELATIVE": 4}
+  assert run(command("train", whole, **macros, SAVE_PERIOD=100)).status == 0
+  expected = rows(whole / "metrics.jsonl")
+  assert [row["step"] for row in expected] == [FIRST + 4]
+  assert run(command("train", folder, **macros)).status == 0
+  assert rows(folder / "metrics.jsonl") == expected
+  (folder / "run_state" / f"step_{FIRST + 4}.safetensors").unlink()
+  found = run(command("train", folder, **macros))
+  assert f"continuing {folder} at step {FIRST + 3}" in found.err
+  assert rows(folder / "metrics.jsonl") == expected
+
+
+def test_as_many_states_are_kept_as_the_config_says(run, command, tmp_path):
+  macros = {"SAVE_PERIOD": 1, "TRAIN_STEPS_RELATIVE": 5, "KEEP_SAVES": 3}
+  assert run(command("train", tmp_path / "run", **macros)).status == 0
+  kept = {path.stem for path in (tmp_path / "run" / "run_state").glob("*.safetensors")}
+  assert kept == {f"step_{FIRST + done}" for done in (3, 4, 5)}
+
+
 # Stopping early, and starting the counter elsewhere.
 
 
@@ -511,7 +532,7 @@ def test_eight_devices_learn_what_one_learns(settings):
       mesh = Partitioner().mesh(11)  # no more than one of eight divides eleven rows
     assert mesh.size == devices
     step = steps.train_step(split, optimizer, settings.loss)
-    frozen, state = replicate(split.frozen, mesh), replicate(state, mesh)
+    frozen, state = jax.device_put((split.frozen, state), replicated(mesh))
     batch = shard_batch(batch, mesh)
     assert batch["encoder_input_tokens"].addressable_shards[0].data.shape[0] == 8 // devices
     losses = []

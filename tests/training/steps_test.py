@@ -9,7 +9,7 @@ import pytest
 
 from prompt_tuning import checks, trees
 from prompt_tuning.models.t5 import T5
-from prompt_tuning.partitioning import Partitioner, replicate, shard_batch
+from prompt_tuning.partitioning import Partitioner, replicated, shard_batch
 from prompt_tuning.prompts.bank import PromptBank
 from prompt_tuning.prompts.prompted import PromptedT5
 from prompt_tuning.training import state as states
@@ -105,7 +105,7 @@ def test_a_batch_split_over_eight_devices_gives_the_same_step(tiny_t5, prompts, 
     assert mesh.size == batch_size
     split, optimizer, state = setup(tiny_t5, prompts[:1])
     step = steps.train_step(split, optimizer, Loss())
-    state, frozen = replicate((state, split.frozen), mesh)
+    state, frozen = jax.device_put((state, split.frozen), replicated(mesh))
     for _ in range(3):
       state, sums = step(state, frozen, shard_batch(doubled, mesh))
     results.append((jax.device_get(state.params[BANK]), float(sums["loss"])))
