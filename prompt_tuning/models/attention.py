@@ -81,11 +81,28 @@ class RelativeBias(nnx.Module):
   def __call__(self, query_len: int, key_len: int, dtype: jnp.dtype) -> Array:
     """[1, num_heads, query_len, key_len] for positions counted from 0."""
     distance = np.arange(key_len)[None, :] - np.arange(query_len)[:, None]
-    table = self.rel_embedding[...].astype(dtype)
-    buckets = relative_buckets(
-      distance, table.shape[1], self._max_distance, self._bidirectional
-    )
-    return jnp.take(table, buckets, axis=1)[None]
+    return self._at(distance, dtype)[None]
+
+  def of_context(
+    self, context_len: int, length: int, positions: Array | None, dtype: jnp.dtype
+  ) -> Array:
+    """The bias towards a context that lies in front of what attends to it.
+
+    Args:
+      context_len: Keys of the context.
+      length: Queries of a row.
+      positions: [rows, length] int32, of the queries behind the context, where rows hold
+        several segments; None where each counts from 0 to length.
+      dtype: Of the result.
+
+    Returns:
+      [rows, num_heads, length, context_len], or one row for all.
+    """
+    distance = np.arange(context_len)[None, :] - np.arange(length)[:, None] - context_len
+    by_position = self._at(distance, dtype)
+    if positions is None:
+      return by_position[None]
+    return jnp.moveaxis(jnp.take(by_position, positions, axis=1), 0, 1)
 
   def between(self, queries: Array, keys: Array, dtype: jnp.dtype) -> Array:
     """The bias between positions that differ from row to row.
@@ -99,13 +116,17 @@ class RelativeBias(nnx.Module):
       [rows, num_heads, q, k].
     """
     far = self._max_distance  # from here on every distance has the last bucket
+    distance = jnp.clip(keys[:, None, :] - queries[:, :, None], -far, far)
+    by_distance = self._at(np.arange(-far, far + 1), dtype)
+    return jnp.moveaxis(jnp.take(by_distance, distance + far, axis=1), 0, 1)
+
+  def _at(self, distance: np.ndarray, dtype: jnp.dtype) -> Array:
+    """[...] int, key position - query position, -> [num_heads, ...]."""
     table = self.rel_embedding[...].astype(dtype)
     buckets = relative_buckets(
-      np.arange(-far, far + 1), table.shape[1], far, self._bidirectional
+      distance, table.shape[1], self._max_distance, self._bidirectional
     )
-    distance = jnp.clip(keys[:, None, :] - queries[:, :, None], -far, far)
-    by_distance = jnp.take(table, buckets, axis=1)
-    return jnp.moveaxis(jnp.take(by_distance, distance + far, axis=1), 0, 1)
+    return jnp.take(table, buckets, axis=1)
 
 
 def relative_buckets(
