@@ -1,14 +1,15 @@
 """Multi-head attention and T5's relative position bias."""
 
 import math
+from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from prompt_tuning.models.config import T5Config
-from prompt_tuning.models.layers import Dense, Dropout, fan_in_normal
+from prompt_tuning.models.dropout import Dropout
+from prompt_tuning.models.layers import Dense, fan_in_normal
 from prompt_tuning.models.parameters import Parameters
 from prompt_tuning.types import Array, Shape
 
@@ -18,7 +19,7 @@ class Attention(nnx.Module):
 
   def __init__(self, config: T5Config, params: Parameters):
     self._heads = (config.num_heads, config.d_kv)
-    self._constrain = params.constrain
+    self._constrain, self._kernel = params.constrain, params.kernel
     joined = config.num_heads * config.d_kv
 
     def query_init(key: Array, shape: Shape) -> Array:
@@ -44,7 +45,12 @@ class Attention(nnx.Module):
     return self._split(self.key(x)), self._split(self.value(x))
 
   def __call__(
-    self, x: Array, keys: Array, values: Array, bias: Array, dropout: Dropout
+    self,
+    x: Array,
+    keys: Array,
+    values: Array,
+    biases: Sequence[Array],
+    dropout: Dropout,
   ) -> Array:
     """Attends from `x` to keys and values.
 
@@ -52,16 +58,15 @@ class Attention(nnx.Module):
       x: [batch, q, d_model].
       keys: [batch, k, num_heads, d_kv], dtype of `x`.
       values: As `keys`.
-      bias: Broadcastable to [batch, num_heads, q, k], dtype of `x`; masks included.
+      biases: Added to the logits, each broadcastable to [batch, num_heads, q, k], dtype of
+        `x`; masks included.
       dropout: Applied to the weights, with one mask for all queries.
 
     Returns:
       [batch, q, d_model], dtype of `x`.
     """
     queries = self._split(self.query(x))
-    logits = jnp.einsum("bqhd,bkhd->bhqk", queries, keys) + bias
-    weights = dropout(jax.nn.softmax(logits, axis=-1))
-    attended = jnp.einsum("bhqk,bkhd->bqhd", weights, values)
+    attended = self._kernel(queries, keys, values, biases, dropout)
     return self.out(attended.reshape(*attended.shape[:2], -1))
 
 

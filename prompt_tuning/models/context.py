@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from prompt_tuning.models.attention import Attention
-from prompt_tuning.models.layers import Dropout
+from prompt_tuning.models.dropout import Dropout
 from prompt_tuning.types import Array
 
 

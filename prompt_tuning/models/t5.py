@@ -21,11 +21,11 @@ from prompt_tuning.models.attention import Attention, RelativeBias
 from prompt_tuning.models.cache import Cache, LayerCache
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.models.context import Context, EncodedContext, KeysValues
+from prompt_tuning.models.dropout import Dropout
 from prompt_tuning.models.layers import (
   MLP,
   RESIDUAL,
   Dense,
-  Dropout,
   Embedding,
   RMSNorm,
   fan_in_truncated,
@@ -51,20 +51,20 @@ class EncoderLayer(nnx.Module):
     self._constrain = params.constrain
 
   def __call__(
-    self, x: Array, before: KeysValues | None, bias: Array, dropout: Dropout
+    self, x: Array, before: KeysValues | None, biases: Sequence[Array], dropout: Dropout
   ) -> tuple[Array, KeysValues]:
     """[batch, length, d_model] -> the same, and its own keys and values.
 
     Args:
       x: [batch, length, d_model].
       before: Of a context in front of `x`; None where there is none.
-      bias: [batch, num_heads, length, context_len + length], positions and mask.
+      biases: Of positions and mask, see `Attention`.
       dropout: Of the layer.
     """
     normed = self.pre_attention_layer_norm(x)
     own = self.attention.keys_values(normed)
     keys, values = own if before is None else before.before(*own)
-    x = x + dropout(self.attention(normed, keys, values, bias, dropout))
+    x = x + dropout(self.attention(normed, keys, values, biases, dropout))
     x = self._constrain(x, RESIDUAL)
     x = x + dropout(self.mlp(self.pre_mlp_layer_norm(x), dropout))
     return self._constrain(x, RESIDUAL), KeysValues(*own)
@@ -85,7 +85,7 @@ class Encoder(nnx.Module):
     self,
     x: Array,
     before: tuple[KeysValues | None, ...],
-    biases: list[Array],
+    biases: list[tuple[Array, Array]],
     dropout: Dropout,
   ) -> tuple[Array, tuple[KeysValues, ...]]:
     """[batch, length, d_model] -> the same, after the final norm, and keys and values."""
@@ -96,8 +96,10 @@ class Encoder(nnx.Module):
       kept.append(own)
     return dropout(self.encoder_norm(x)), tuple(kept)
 
-  def biases(self, mask: Array, positions: Array | None, dtype: jnp.dtype) -> list[Array]:
-    """The bias of each layer, positions and mask.
+  def biases(
+    self, mask: Array, positions: Array | None, dtype: jnp.dtype
+  ) -> list[tuple[Array, Array]]:
+    """The biases of each layer, of positions and mask.
 
     Args:
       mask: [batch, 1, length, context_len + length] bool.
@@ -113,9 +115,9 @@ class Encoder(nnx.Module):
         front = table.of_context(keys - length, length, positions, dtype)
         own = jnp.broadcast_to(own, (front.shape[0], *own.shape[1:]))
         own = jnp.concatenate([front, own], axis=-1)
-      return own + masked
+      return own
 
-    return _of_each_layer(self, self._layers(), of)
+    return [(bias, masked) for bias in _of_each_layer(self, self._layers(), of)]
 
   def _layers(self) -> list[EncoderLayer]:
     return [getattr(self, f"layers_{i}") for i in range(self._num_layers)]
@@ -168,7 +170,7 @@ class DecoderLayer(nnx.Module):
     normed = self.pre_self_attention_layer_norm(x)
     cache = cache.updated(*self.self_attention.keys_values(normed), index)
     x = x + dropout(
-      self.self_attention(normed, cache.keys, cache.values, self_bias, dropout)
+      self.self_attention(normed, cache.keys, cache.values, [self_bias], dropout)
     )
     x = self._constrain(x, RESIDUAL)
     normed = self.pre_cross_attention_layer_norm(x)
@@ -176,7 +178,7 @@ class DecoderLayer(nnx.Module):
       normed.reshape(cache.cross_keys.shape[0], -1, normed.shape[-1]),
       cache.cross_keys,
       cache.cross_values,
-      cross_bias,
+      [cross_bias],
       dropout,
     )
     x = self._constrain(x + dropout(attended.reshape(x.shape)), RESIDUAL)
@@ -250,7 +252,7 @@ class T5(nnx.Module):
   def __init__(self, config: T5Config, params: FlatParams | Parameters):
     if not isinstance(params, Parameters):
       parameters.check_names(T5.abstract(config), params)
-      params = Parameters(parameters.taken_from(params))
+      params = Parameters.here(parameters.taken_from(params))
     self.config = config
     self._constrain = params.constrain
     self.token_embedder = Embedding(config, params.at("token_embedder"))
@@ -270,7 +272,7 @@ class T5(nnx.Module):
   @classmethod
   def random(cls, config: T5Config, key: Array, kind: Any = Frozen) -> "T5":
     """A freshly initialized model, each weight drawn as T5 1.1 does."""
-    return cls(config, Parameters(parameters.random_from(key), kind))
+    return cls(config, Parameters.here(parameters.random_from(key), kind))
 
   @property
   def dtype(self) -> jnp.dtype:

@@ -11,7 +11,7 @@ from prompt_tuning import checks
 from prompt_tuning.decoding.greedy import Greedy
 from prompt_tuning.decoding.step import Algorithm
 from prompt_tuning.models.context import EncodedContext
-from prompt_tuning.models.layers import Dropout
+from prompt_tuning.models.dropout import Dropout
 from prompt_tuning.models.masks import decoder_mask, outer_mask, same_segment
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.prompts import combine as combining
