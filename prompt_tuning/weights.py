@@ -15,7 +15,7 @@ from prompt_tuning.models.config import T5Config
 from prompt_tuning.models.parameters import Parameters
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.partitioning import Layout
-from prompt_tuning.types import Array, Frozen, Initializer, Shape, unconstrained
+from prompt_tuning.types import Array, Frozen, Initializer, Shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +33,12 @@ class Weights:
   def parameters(self, kind: type[nnx.Variable], layout: Layout | None) -> Parameters:
     """What builds a model of them."""
     take = parameters.taken_from(self.arrays)
-    constrain = unconstrained if layout is None else layout.constrain
     some = any(array.dtype == "int8" for array in self.arrays.values())
-    return Parameters(take, kind, constrain=constrain, int8=take if some else None)
+    int8 = take if some else None
+    if layout is None:
+      return Parameters.here(take, kind, int8=int8)
+    constrain, devices = layout.constrain, layout.mesh.size
+    return Parameters.here(take, kind, devices, constrain=constrain, int8=int8)
 
 
 def check_kind(source: RestoreCheckpointConfig, kind: type[nnx.Variable]) -> None:

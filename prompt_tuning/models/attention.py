@@ -1,14 +1,15 @@
 """Multi-head attention and T5's relative position bias."""
 
 import math
+from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from prompt_tuning.models.config import T5Config
-from prompt_tuning.models.layers import Dense, Dropout, fan_in_normal
+from prompt_tuning.models.dropout import Dropout
+from prompt_tuning.models.layers import Dense, fan_in_normal
 from prompt_tuning.models.parameters import Parameters
 from prompt_tuning.types import Array, Shape
 
@@ -18,7 +19,7 @@ class Attention(nnx.Module):
 
   def __init__(self, config: T5Config, params: Parameters):
     self._heads = (config.num_heads, config.d_kv)
-    self._constrain = params.constrain
+    self._constrain, self._kernel = params.constrain, params.kernel
     joined = config.num_heads * config.d_kv
 
     def query_init(key: Array, shape: Shape) -> Array:
@@ -44,7 +45,12 @@ class Attention(nnx.Module):
     return self._split(self.key(x)), self._split(self.value(x))
 
   def __call__(
-    self, x: Array, keys: Array, values: Array, bias: Array, dropout: Dropout
+    self,
+    x: Array,
+    keys: Array,
+    values: Array,
+    biases: Sequence[Array],
+    dropout: Dropout,
   ) -> Array:
     """Attends from `x` to keys and values.
 
@@ -52,16 +58,15 @@ class Attention(nnx.Module):
       x: [batch, q, d_model].
       keys: [batch, k, num_heads, d_kv], dtype of `x`.
       values: As `keys`.
-      bias: Broadcastable to [batch, num_heads, q, k], dtype of `x`; masks included.
+      biases: Added to the logits, each broadcastable to [batch, num_heads, q, k], dtype of
+        `x`; masks included.
       dropout: Applied to the weights, with one mask for all queries.
 
     Returns:
       [batch, q, d_model], dtype of `x`.
     """
     queries = self._split(self.query(x))
-    logits = jnp.einsum("bqhd,bkhd->bhqk", queries, keys) + bias
-    weights = dropout(jax.nn.softmax(logits, axis=-1))
-    attended = jnp.einsum("bhqk,bkhd->bqhd", weights, values)
+    attended = self._kernel(queries, keys, values, biases, dropout)
     return self.out(attended.reshape(*attended.shape[:2], -1))
 
 
@@ -81,11 +86,28 @@ class RelativeBias(nnx.Module):
   def __call__(self, query_len: int, key_len: int, dtype: jnp.dtype) -> Array:
     """[1, num_heads, query_len, key_len] for positions counted from 0."""
     distance = np.arange(key_len)[None, :] - np.arange(query_len)[:, None]
-    table = self.rel_embedding[...].astype(dtype)
-    buckets = relative_buckets(
-      distance, table.shape[1], self._max_distance, self._bidirectional
-    )
-    return jnp.take(table, buckets, axis=1)[None]
+    return self._at(distance, dtype)[None]
+
+  def of_context(
+    self, context_len: int, length: int, positions: Array | None, dtype: jnp.dtype
+  ) -> Array:
+    """The bias towards a context that lies in front of what attends to it.
+
+    Args:
+      context_len: Keys of the context.
+      length: Queries of a row.
+      positions: [rows, length] int32, of the queries behind the context, where rows hold
+        several segments; None where each counts from 0 to length.
+      dtype: Of the result.
+
+    Returns:
+      [rows, num_heads, length, context_len], or one row for all.
+    """
+    distance = np.arange(context_len)[None, :] - np.arange(length)[:, None] - context_len
+    by_position = self._at(distance, dtype)
+    if positions is None:
+      return by_position[None]
+    return jnp.moveaxis(jnp.take(by_position, positions, axis=1), 0, 1)
 
   def between(self, queries: Array, keys: Array, dtype: jnp.dtype) -> Array:
     """The bias between positions that differ from row to row.
@@ -99,13 +121,17 @@ class RelativeBias(nnx.Module):
       [rows, num_heads, q, k].
     """
     far = self._max_distance  # from here on every distance has the last bucket
+    distance = jnp.clip(keys[:, None, :] - queries[:, :, None], -far, far)
+    by_distance = self._at(np.arange(-far, far + 1), dtype)
+    return jnp.moveaxis(jnp.take(by_distance, distance + far, axis=1), 0, 1)
+
+  def _at(self, distance: np.ndarray, dtype: jnp.dtype) -> Array:
+    """[...] int, key position - query position, -> [num_heads, ...]."""
     table = self.rel_embedding[...].astype(dtype)
     buckets = relative_buckets(
-      np.arange(-far, far + 1), table.shape[1], far, self._bidirectional
+      distance, table.shape[1], self._max_distance, self._bidirectional
     )
-    distance = jnp.clip(keys[:, None, :] - queries[:, :, None], -far, far)
-    by_distance = jnp.take(table, buckets, axis=1)
-    return jnp.moveaxis(jnp.take(by_distance, distance + far, axis=1), 0, 1)
+    return jnp.take(table, buckets, axis=1)
 
 
 def relative_buckets(

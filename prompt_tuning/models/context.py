@@ -1,4 +1,4 @@
-"""Keys and values that a decoder-only model has computed, and attention to them.
+"""Keys and values that a model has computed, and attention to them.
 
 A row of queries sees several parts of its sequence, each kept where it is computed once:
 
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from prompt_tuning.models.attention import Attention
-from prompt_tuning.models.layers import Dropout
+from prompt_tuning.models.dropout import Dropout
 from prompt_tuning.types import Array
 
 
@@ -28,6 +28,13 @@ class KeysValues:
 
   keys: Array
   values: Array
+
+  def before(self, keys: Array, values: Array) -> tuple[Array, Array]:
+    """Keys and values [groups, length + k, num_heads, d_kv]: these, then the given k."""
+    return (
+      jnp.concatenate([self.keys, keys], axis=1),
+      jnp.concatenate([self.values, values], axis=1),
+    )
 
   def written(self, new: "KeysValues", index: Array) -> "KeysValues":
     """The same with `new` [groups, 1, num_heads, d_kv] at position `index`."""
@@ -70,6 +77,24 @@ class Context:
 
   def picked(self, groups: Array) -> "Context":
     """The context of other rows: `groups` [rows] int32 says which each of them has."""
+    return jax.tree.map(lambda x: jnp.take(x, groups, axis=0), self)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class EncodedContext:
+  """A part that an encoder has read on its own, before what comes behind it.
+
+  Attributes:
+    context: Its keys and values in each layer.
+    encoded: [groups, length, d_model], what the encoder made of it.
+  """
+
+  context: Context
+  encoded: Array
+
+  def picked(self, groups: Array) -> "EncodedContext":
+    """That of other rows: `groups` [rows] int32 says which each of them has."""
     return jax.tree.map(lambda x: jnp.take(x, groups, axis=0), self)
 
 

@@ -21,14 +21,8 @@ from prompt_tuning.models import parameters
 from prompt_tuning.models.attention import Attention, RelativeBias
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.models.context import Context, DecoderOnlyCache, KeysValues, attend
-from prompt_tuning.models.layers import (
-  MLP,
-  Dense,
-  Dropout,
-  Embedding,
-  RMSNorm,
-  fan_in_truncated,
-)
+from prompt_tuning.models.dropout import Dropout
+from prompt_tuning.models.layers import MLP, Dense, Embedding, RMSNorm, fan_in_truncated
 from prompt_tuning.models.masks import mask_bias
 from prompt_tuning.models.parameters import Parameters
 from prompt_tuning.types import Array, FlatParams, Frozen

@@ -1,4 +1,4 @@
-"""The layers every T5 shares: dense, RMS norm, embedding, MLP and dropout."""
+"""The layers every T5 shares: dense, RMS norm, embedding and MLP."""
 
 import math
 from collections.abc import Callable
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from prompt_tuning.models.config import T5Config
+from prompt_tuning.models.dropout import Dropout
 from prompt_tuning.models.parameters import Parameters
 from prompt_tuning.models.quantized import scaled
 from prompt_tuning.types import Array, Initializer
@@ -26,32 +27,6 @@ _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
   "silu": jax.nn.silu,
   "linear": lambda x: x,
 }
-
-
-class Dropout:
-  """Dropout for one forward pass: every call draws a new mask, or none at all.
-
-  Args:
-    rate: Probability of dropping, in [0, 1).
-    key: A PRNG key, or None for a deterministic pass.
-  """
-
-  def __init__(self, rate: float = 0.0, key: Array | None = None):
-    self._rate = rate
-    self._key = key
-    self._calls = 0
-
-  def __call__(self, x: Array, shared_axis: int = -2) -> Array:
-    """Drops elements of `x`; the mask is the same along `shared_axis` (T5X: length)."""
-    if self._key is None or self._rate == 0.0:
-      return x
-    self._calls += 1
-    shape = list(x.shape)
-    shape[shared_axis] = 1
-    keep = jax.random.bernoulli(
-      jax.random.fold_in(self._key, self._calls), 1.0 - self._rate, shape
-    )
-    return jnp.where(keep, x / (1.0 - self._rate), jnp.zeros((), x.dtype))
 
 
 class Dense(nnx.Module):

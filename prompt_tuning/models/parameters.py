@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from prompt_tuning import checks, trees
+from prompt_tuning.models import kernels
+from prompt_tuning.models.kernels import Kernel
 from prompt_tuning.models.quantized import scale_of
 from prompt_tuning.types import (
   Array,
@@ -39,6 +41,7 @@ class Parameters:
     kind: Type of the variables: `Frozen`, or `Tunable` where the model itself learns.
     prefix: Path of the module that asks, ending in "/" unless empty.
     constrain: How the module lays out its activations.
+    kernel: How the module attends.
     int8: Source of matrices held in int8, whose scales `source` has; None where none is.
   """
 
@@ -46,7 +49,24 @@ class Parameters:
   kind: type[nnx.Variable] = Frozen
   prefix: str = ""
   constrain: Constrain = unconstrained
+  kernel: Kernel = kernels.plain
   int8: Source | None = None
+
+  @classmethod
+  def here(
+    cls, source: Source, kind: type[nnx.Variable] = Frozen, devices: int = 1, **rest: Any
+  ) -> "Parameters":
+    """Those of a model that runs on this machine, with the kernel that is fast here.
+
+    Args:
+      source: See the attributes.
+      kind: See the attributes.
+      devices: That the model runs on.
+      **rest: Further attributes.
+    """
+    if kind is Frozen:
+      rest["kernel"] = kernels.best(jax.default_backend(), devices)
+    return cls(source, kind, **rest)
 
   @classmethod
   def abstract(cls, dtype: str = "float32") -> "Parameters":

@@ -8,7 +8,7 @@ Numerics are T5X's (Raffel et al. 2020, and the 1.1 variant of Shazeer 2020): pr
 residual layers, no biases, one relative position table per tower, float32 logits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,11 +20,12 @@ from prompt_tuning.models import parameters
 from prompt_tuning.models.attention import Attention, RelativeBias
 from prompt_tuning.models.cache import Cache, LayerCache
 from prompt_tuning.models.config import T5Config
+from prompt_tuning.models.context import Context, EncodedContext, KeysValues
+from prompt_tuning.models.dropout import Dropout
 from prompt_tuning.models.layers import (
   MLP,
   RESIDUAL,
   Dense,
-  Dropout,
   Embedding,
   RMSNorm,
   fan_in_truncated,
@@ -49,14 +50,24 @@ class EncoderLayer(nnx.Module):
       self.relpos_bias = RelativeBias(config, params.at("relpos_bias"), True)
     self._constrain = params.constrain
 
-  def __call__(self, x: Array, bias: Array, dropout: Dropout) -> Array:
-    """[batch, length, d_model] -> the same; `bias` holds positions and mask."""
+  def __call__(
+    self, x: Array, before: KeysValues | None, biases: Sequence[Array], dropout: Dropout
+  ) -> tuple[Array, KeysValues]:
+    """[batch, length, d_model] -> the same, and its own keys and values.
+
+    Args:
+      x: [batch, length, d_model].
+      before: Of a context in front of `x`; None where there is none.
+      biases: Of positions and mask, see `Attention`.
+      dropout: Of the layer.
+    """
     normed = self.pre_attention_layer_norm(x)
-    keys, values = self.attention.keys_values(normed)
-    x = x + dropout(self.attention(normed, keys, values, bias, dropout))
+    own = self.attention.keys_values(normed)
+    keys, values = own if before is None else before.before(*own)
+    x = x + dropout(self.attention(normed, keys, values, biases, dropout))
     x = self._constrain(x, RESIDUAL)
     x = x + dropout(self.mlp(self.pre_mlp_layer_norm(x), dropout))
-    return self._constrain(x, RESIDUAL)
+    return self._constrain(x, RESIDUAL), KeysValues(*own)
 
 
 class Encoder(nnx.Module):
@@ -70,25 +81,55 @@ class Encoder(nnx.Module):
       setattr(self, f"layers_{i}", EncoderLayer(config, params.at(f"layers_{i}")))
     self.encoder_norm = RMSNorm(params.at("encoder_norm"), config.d_model)
 
-  def __call__(self, x: Array, mask: Array, dropout: Dropout) -> Array:
-    """[batch, length, d_model] -> the same, after the final norm."""
-    layers = [getattr(self, f"layers_{i}") for i in range(self._num_layers)]
-    positions = _positions(self, layers, x.shape[1], x.dtype)
-    masked = mask_bias(mask, x.dtype)
-    x = dropout(x)
-    for layer, bias in zip(layers, positions, strict=True):
+  def __call__(
+    self,
+    x: Array,
+    before: tuple[KeysValues | None, ...],
+    biases: list[tuple[Array, Array]],
+    dropout: Dropout,
+  ) -> tuple[Array, tuple[KeysValues, ...]]:
+    """[batch, length, d_model] -> the same, after the final norm, and keys and values."""
+    x, kept = dropout(x), []
+    for layer, front, bias in zip(self._layers(), before, biases, strict=True):
       apply = rematerialised(partial(layer, dropout=dropout), self._remat)
-      x = apply(x, bias + masked)
-    return dropout(self.encoder_norm(x))
+      x, own = apply(x, front, bias)
+      kept.append(own)
+    return dropout(self.encoder_norm(x)), tuple(kept)
+
+  def biases(
+    self, mask: Array, positions: Array | None, dtype: jnp.dtype
+  ) -> list[tuple[Array, Array]]:
+    """The biases of each layer, of positions and mask.
+
+    Args:
+      mask: [batch, 1, length, context_len + length] bool.
+      positions: See `RelativeBias.of_context`.
+      dtype: Of activations.
+    """
+    length, keys = mask.shape[-2:]
+    masked = mask_bias(mask, dtype)
+
+    def of(table: RelativeBias) -> Array:
+      own = table(length, length, dtype)
+      if keys > length:
+        front = table.of_context(keys - length, length, positions, dtype)
+        own = jnp.broadcast_to(own, (front.shape[0], *own.shape[1:]))
+        own = jnp.concatenate([front, own], axis=-1)
+      return own
+
+    return [(bias, masked) for bias in _of_each_layer(self, self._layers(), of)]
+
+  def _layers(self) -> list[EncoderLayer]:
+    return [getattr(self, f"layers_{i}") for i in range(self._num_layers)]
 
 
-def _positions(
-  tower: Any, layers: Sequence[Any], length: int, dtype: jnp.dtype
+def _of_each_layer(
+  tower: Any, layers: Sequence[Any], bias: Callable[[RelativeBias], Array]
 ) -> list[Array]:
-  """The position bias [1, num_heads, length, length] of each layer of a tower."""
+  """What `bias` makes of the table of each layer, once where they have one together."""
   if hasattr(tower, "relpos_bias"):
-    return [tower.relpos_bias(length, length, dtype)] * len(layers)
-  return [layer.relpos_bias(length, length, dtype) for layer in layers]
+    return [bias(tower.relpos_bias)] * len(layers)
+  return [bias(layer.relpos_bias) for layer in layers]
 
 
 class DecoderLayer(nnx.Module):
@@ -129,7 +170,7 @@ class DecoderLayer(nnx.Module):
     normed = self.pre_self_attention_layer_norm(x)
     cache = cache.updated(*self.self_attention.keys_values(normed), index)
     x = x + dropout(
-      self.self_attention(normed, cache.keys, cache.values, self_bias, dropout)
+      self.self_attention(normed, cache.keys, cache.values, [self_bias], dropout)
     )
     x = self._constrain(x, RESIDUAL)
     normed = self.pre_cross_attention_layer_norm(x)
@@ -137,7 +178,7 @@ class DecoderLayer(nnx.Module):
       normed.reshape(cache.cross_keys.shape[0], -1, normed.shape[-1]),
       cache.cross_keys,
       cache.cross_values,
-      cross_bias,
+      [cross_bias],
       dropout,
     )
     x = self._constrain(x + dropout(attended.reshape(x.shape)), RESIDUAL)
@@ -165,7 +206,8 @@ class Decoder(nnx.Module):
 
   def positions(self, length: int, dtype: jnp.dtype) -> list[Array]:
     """The position bias of each layer, [1, num_heads, length, length]."""
-    return _positions(self, self._layers(), length, dtype)
+    layers = self._layers()
+    return _of_each_layer(self, layers, lambda table: table(length, length, dtype))
 
   def _layers(self) -> list[DecoderLayer]:
     return [getattr(self, f"layers_{i}") for i in range(self._num_layers)]
@@ -210,7 +252,7 @@ class T5(nnx.Module):
   def __init__(self, config: T5Config, params: FlatParams | Parameters):
     if not isinstance(params, Parameters):
       parameters.check_names(T5.abstract(config), params)
-      params = Parameters(parameters.taken_from(params))
+      params = Parameters.here(parameters.taken_from(params))
     self.config = config
     self._constrain = params.constrain
     self.token_embedder = Embedding(config, params.at("token_embedder"))
@@ -230,7 +272,7 @@ class T5(nnx.Module):
   @classmethod
   def random(cls, config: T5Config, key: Array, kind: Any = Frozen) -> "T5":
     """A freshly initialized model, each weight drawn as T5 1.1 does."""
-    return cls(config, Parameters(parameters.random_from(key), kind))
+    return cls(config, Parameters.here(parameters.random_from(key), kind))
 
   @property
   def dtype(self) -> jnp.dtype:
@@ -245,19 +287,60 @@ class T5(nnx.Module):
     """[batch, length] int32 -> [batch, length, d_model] in the activation dtype."""
     return self.token_embedder(tokens, self.dtype)
 
-  def encode(self, embeddings: Array, mask: Array, dropout: Dropout | None = None) -> Array:
+  def encode(
+    self,
+    embeddings: Array,
+    mask: Array,
+    dropout: Dropout | None = None,
+    context: Context | None = None,
+    positions: Array | None = None,
+  ) -> Array:
     """Runs the encoder.
 
     Args:
       embeddings: [batch, length, d_model].
-      mask: [batch, 1, length, length] bool, True where a query may see a key.
+      mask: [batch, 1, length, context_len + length] bool, True where a query may see a
+        key; the context's keys come first.
       dropout: None for a deterministic pass.
+      context: What lies in front of the embeddings, from `prefill`; a group for each row.
+      positions: [batch, length] int32, how far behind the context each position is, where
+        rows hold several segments; None counts from 0.
 
     Returns:
       [batch, length, d_model]; positions that are padding hold no meaning.
     """
+    return self._encoded(embeddings, mask, dropout, context, positions)[0]
+
+  def prefill(
+    self,
+    embeddings: Array,
+    mask: Array,
+    visible: Array,
+    dropout: Dropout | None = None,
+  ) -> EncodedContext:
+    """Encodes what does not see what comes behind it, once for all that see it.
+
+    Args:
+      embeddings: [groups, length, d_model].
+      mask: [groups, 1, length, length] bool, who sees whom in it.
+      visible: [groups, length] bool, what may be seen of it.
+      dropout: None for a deterministic pass.
+    """
+    encoded, layers = self._encoded(embeddings, mask, dropout, None, None)
+    return EncodedContext(Context(layers, visible), encoded)
+
+  def _encoded(
+    self,
+    embeddings: Array,
+    mask: Array,
+    dropout: Dropout | None,
+    context: Context | None,
+    positions: Array | None,
+  ) -> tuple[Array, tuple[KeysValues, ...]]:
     x = self._constrain(embeddings.astype(self.dtype), RESIDUAL)
-    return self.encoder(x, mask, dropout or Dropout())
+    biases = self.encoder.biases(mask, positions, self.dtype)
+    before = (None,) * len(biases) if context is None else context.layers
+    return self.encoder(x, before, biases, dropout or Dropout())
 
   def decode(
     self,

@@ -100,16 +100,10 @@ class PromptBank(nnx.Module):
       InputError: The bank holds several prompts and none is chosen, or one that it does
         not have (where the ids are known, which they are not under `jax.jit`).
     """
-    prompts = self.prompts[...]
-    if prompt_ids is None and self.num_prompts > 1:
-      raise checks.InputError(
-        f"the bank holds {self.num_prompts} prompts and no prompt_ids are given, expected "
-        "one id per example; pass prompt_ids, or set num_prompts to 1"
-      )
+    prompts, ids = self.prompts[...], self.ids(prompt_ids, batch)
     if prompt_ids is None:
       return jnp.broadcast_to(prompts, (batch, *prompts.shape[1:]))
-    self._check_ids(prompt_ids, batch)
-    return jnp.take(prompts, prompt_ids, axis=0)
+    return jnp.take(prompts, ids, axis=0)
 
   def _check_ids(self, prompt_ids: Array, batch: int) -> None:
     ids = jnp.shape(prompt_ids)
@@ -122,6 +116,22 @@ class PromptBank(nnx.Module):
         f"prompt_ids are {found.min()} to {found.max()}, expected 0 to "
         f"{self.num_prompts - 1}, the prompts of the bank; correct them"
       )
+
+  def ids(self, prompt_ids: Array | None, batch: int) -> Array:
+    """`prompt_ids`, or [batch] int32 of zeros where there is one prompt for all.
+
+    Raises:
+      InputError: See `rows`.
+    """
+    if prompt_ids is None and self.num_prompts > 1:
+      raise checks.InputError(
+        f"the bank holds {self.num_prompts} prompts and no prompt_ids are given, expected "
+        "one id per example; pass prompt_ids, or set num_prompts to 1"
+      )
+    if prompt_ids is None:
+      return jnp.zeros((batch,), jnp.int32)
+    self._check_ids(prompt_ids, batch)
+    return prompt_ids
 
   def used(self, prompt_ids: Array | None, batch: int) -> Array:
     """Which slots of each example's prompt are in use: [batch, prompt_len] bool."""

@@ -50,6 +50,22 @@ def suffix_after_bos(prompt: Array, embeddings: Array, tokens: Array) -> Array:
   return _insert(prompt, embeddings, _lengths(tokens) + 1)
 
 
+def in_slots(prompt: Array, embeddings: Array, slots: Array) -> Array:
+  """The prompt where a packer has left room for it.
+
+  Args:
+    prompt: [batch, prompt_len, d_model].
+    embeddings: [batch, length, d_model] of rows in which the slots hold no token.
+    slots: [batch, length] int32, 1 + the place in the prompt; 0 at tokens.
+
+  Returns:
+    [batch, length, d_model].
+  """
+  places = jnp.maximum(slots - 1, 0)[..., None]
+  placed = jnp.take_along_axis(prompt.astype(embeddings.dtype), places, axis=1)
+  return jnp.where(slots[..., None] > 0, placed, embeddings)
+
+
 def _lengths(tokens: Array) -> Array:
   return jnp.sum((tokens > 0).astype(jnp.int32), axis=1)
 

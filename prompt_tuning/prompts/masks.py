@@ -14,10 +14,11 @@ the rest is a choice. For a prompt of two and two tokens (x = may attend):
 from collections.abc import Set
 
 import jax.numpy as jnp
+import numpy as np
 
 from prompt_tuning import checks
-from prompt_tuning.models.masks import causal_mask, decoder_mask, outer_mask
-from prompt_tuning.types import Array
+from prompt_tuning.models.masks import decoder_mask, outer_mask, same_segment
+from prompt_tuning.types import Array, ArrayLike
 
 PROMPT_TO_INPUT = "prompt->input"
 PROMPT_TO_PROMPT = "prompt->prompt"
@@ -49,8 +50,55 @@ def encoder_mask(valid: Array, prompt_len: int, visibility: Set[str] = FULL) -> 
     InputError: An unknown kind.
   """
   everyone = with_prompt(valid, prompt_len)
-  visible = outer_mask(everyone, everyone)
-  return visible & _prompt_rows(prompt_len, everyone.shape[1], visibility, True)
+  slots = _slots(prompt_len, everyone.shape[1])
+  return outer_mask(everyone, everyone) & _prompt_rows(slots, visibility, True)
+
+
+def packed_mask(
+  segment_ids: Array, prompt_slots: Array, visibility: Set[str] = FULL
+) -> Array:
+  """Encoder self-attention in rows of several examples, each with its own prompt slots.
+
+  For segments of a prompt of one and two tokens, then of one token, and one pad:
+
+      P t t P t _
+    P x x x . . .
+    t x x x . . .
+    t x x x . . .
+    P . . . x x .
+    t . . . x x .
+    _ . . . . . .
+
+  Args:
+    segment_ids: [batch, length] int32, from 1; 0 at padding.
+    prompt_slots: [batch, length] int32, 1 + the place in the prompt; 0 at tokens.
+    visibility: See `encoder_mask`.
+
+  Returns:
+    [batch, 1, length, length] bool.
+  """
+  real = segment_ids > 0
+  mask = outer_mask(real, real) & same_segment(segment_ids, segment_ids)
+  return mask & _prompt_rows(prompt_slots, visibility, True)
+
+
+def prompt_mask(used: Array, visibility: Set[str]) -> Array:
+  """Who sees whom inside a prompt alone.
+
+  Args:
+    used: [num_prompts, prompt_len] bool, the slots in use.
+    visibility: See `encoder_mask`.
+
+  Returns:
+    [num_prompts, 1, prompt_len, prompt_len] bool.
+  """
+  slots = _slots(used.shape[1], used.shape[1])
+  return outer_mask(used, used) & _prompt_rows(slots, visibility, True)
+
+
+def is_input_blind(visibility: Set[str]) -> bool:
+  """Whether a prompt sees no tokens, so that one pass over it serves all examples."""
+  return PROMPT_TO_INPUT not in visibility
 
 
 def decoder_only_mask(
@@ -78,25 +126,41 @@ def decoder_only_mask(
   mask = decoder_mask(everyone, prefix)
   if visibility is None:
     return mask
-  rows = _prompt_rows(prompt_len, everyone.shape[1], visibility, False)
+  slots = _slots(prompt_len, everyone.shape[1])
+  rows = _prompt_rows(slots, visibility, False)
   seen = prefix[:, None, None, :] & everyone[:, None, None, :] & rows
-  is_prompt = jnp.arange(everyone.shape[1])[None, None, :, None] < prompt_len
-  return jnp.where(is_prompt, seen, mask)
+  return jnp.where(slots[:, None, :, None] > 0, seen, mask)
 
 
-def _prompt_rows(prompt_len: int, length: int, visibility: Set[str], others: bool) -> Array:
-  """[1, 1, length, length]: what prompt rows may see; `others` for all other rows."""
+def _slots(prompt_len: int, length: int) -> np.ndarray:
+  """[1, length]: 1 + the place in the prompt, which is in front; 0 behind it."""
+  return np.pad(np.arange(1, prompt_len + 1), (0, length - prompt_len))[None]
+
+
+def _prompt_rows(slots: ArrayLike, visibility: Set[str], others: bool) -> Array:
+  """What prompt rows may see; `others` for all other rows.
+
+  Args:
+    slots: [batch, length] int, 1 + the place in the prompt; 0 at tokens.
+    visibility: See `encoder_mask`.
+    others: Whether other rows see everything or nothing.
+
+  Returns:
+    [batch, 1, length, length] bool.
+  """
+  check_visibility(visibility)
+  queries, keys = slots[:, None, :, None], slots[:, None, None, :]
+  if PROMPT_TO_PROMPT_CAUSAL in visibility:
+    among = keys <= queries
+  elif PROMPT_TO_PROMPT in visibility:
+    among = jnp.ones_like(keys, bool)
+  else:
+    among = keys == queries
+  rows = jnp.where(keys > 0, among, not is_input_blind(visibility))
+  return jnp.where(queries > 0, rows, others)
+
+
+def check_visibility(visibility: Set[str]) -> None:
+  """Raises `InputError` for an unknown kind."""
   for kind in visibility:
     checks.choice("attention kind", kind, sorted(KINDS))
-  if PROMPT_TO_PROMPT_CAUSAL in visibility:
-    among = causal_mask(prompt_len)[0, 0]
-  elif PROMPT_TO_PROMPT in visibility:
-    among = jnp.ones((prompt_len, prompt_len), bool)
-  else:
-    among = jnp.eye(prompt_len, dtype=bool)
-  to_input = jnp.full(
-    (prompt_len, length - prompt_len), PROMPT_TO_INPUT in visibility, bool
-  )
-  rows = jnp.concatenate([among, to_input], axis=1)
-  rest = jnp.full((length - prompt_len, length), others, bool)
-  return jnp.concatenate([rows, rest], axis=0)[None, None]

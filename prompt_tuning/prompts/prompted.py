@@ -1,5 +1,8 @@
 """A plain T5 with a prompt between embedding and encoder, by composition."""
 
+import dataclasses
+from collections.abc import Set
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -7,27 +10,59 @@ from flax import nnx
 from prompt_tuning import checks
 from prompt_tuning.decoding.greedy import Greedy
 from prompt_tuning.decoding.step import Algorithm
-from prompt_tuning.models.layers import Dropout
+from prompt_tuning.models.context import EncodedContext
+from prompt_tuning.models.dropout import Dropout
 from prompt_tuning.models.masks import decoder_mask, outer_mask, same_segment
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.prompts import combine as combining
+from prompt_tuning.prompts import masks
 from prompt_tuning.prompts.bank import PATH, PromptBank
-from prompt_tuning.prompts.masks import encoder_mask, with_prompt
 from prompt_tuning.types import Array
 
 _GREEDY = Greedy()
+_EVERY = -1  # segment of what all segments see
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Packed:
+  """How rows hold several examples, each a segment; see `data.packing`.
+
+  Attributes:
+    segment_ids: [batch, input_len] int32, from 1; 0 at padding.
+    prompt_slots: [batch, input_len] int32, 1 + the place in the prompt, 0 at tokens; None
+      where the rows leave no room for prompts.
+    decoder_segment_ids: [batch, target_len] int32, the segments of the targets.
+  """
+
+  segment_ids: Array
+  prompt_slots: Array | None
+  decoder_segment_ids: Array
+
+  def positions(self) -> Array:
+    """[batch, input_len] int32, from 0 in each segment."""
+    place = jnp.arange(self.segment_ids.shape[1], dtype=jnp.int32)[None]
+    before = jnp.pad(self.segment_ids, ((0, 0), (1, 0)))[:, :-1]
+    starts = jnp.where(self.segment_ids != before, place, 0)
+    return place - jax.lax.cummax(starts, axis=1)
 
 
 class PromptedT5(nnx.Module):
   """A frozen T5 and the bank of prompts that steers it.
 
+  A prompt that does not see the tokens (`masks.is_input_blind`) is encoded once, and the
+  tokens of every example attend to its keys and values in each layer: the outputs are
+  those of the masked computation, for less work.
+
   Args:
     model: The plain model, left as it is.
     bank: The prompts; None is the untuned model.
     combine: Where the prompt goes.
+    visibility: Who sees whom, see `masks.encoder_mask`.
+    context: What `encoded_prompts` returned for the bank before; None encodes it anew.
 
   Raises:
-    InputError: The prompts are not as wide as the model.
+    InputError: The prompts are not as wide as the model, or the rest does not go together.
   """
 
   def __init__(
@@ -35,32 +70,42 @@ class PromptedT5(nnx.Module):
     model: T5,
     bank: PromptBank | None = None,
     combine: combining.Combine = combining.prefix,
+    visibility: Set[str] = masks.FULL,
+    context: EncodedContext | None = None,
   ):
+    masks.check_visibility(visibility)
     if bank is not None:
       bank.check_width(model.config.d_model)
-      if bank.lengths is not None and combine is not combining.prefix:
-        raise checks.InputError(
-          "the bank holds prompts of different lengths, expected combine=prefix: unused "
-          "slots are hidden in front; give each length a bank of its own"
-        )
+    if bank is not None and combine is not combining.prefix:
+      _check_in_front(bank, visibility)
     self.model = model
     self.bank = bank
-    self._combine = combine
+    self._combine, self._visibility = combine, frozenset(visibility)
+    self._context = nnx.data(context)
 
-  def embed(self, encoder_input_tokens: Array, prompt_ids: Array | None = None) -> Array:
+  def embed(
+    self,
+    encoder_input_tokens: Array,
+    prompt_ids: Array | None = None,
+    prompt_slots: Array | None = None,
+  ) -> Array:
     """What the encoder reads: prompt and embedded tokens, as servers take them too.
 
     Args:
       encoder_input_tokens: [batch, input_len] int32.
       prompt_ids: [batch] int32, the prompt of each row; None for the only one.
+      prompt_slots: [batch, input_len] int32 where rows are packed, see `combine.in_slots`.
 
     Returns:
-      [batch, prompt_len + input_len, d_model] in the activation dtype.
+      [batch, prompt_len + input_len, d_model] in the activation dtype; input_len where
+      rows are packed.
     """
     embeddings = self.model.embed(encoder_input_tokens)
     if self.bank is None:
       return embeddings
     prompt = self.bank.rows(prompt_ids, embeddings.shape[0])
+    if prompt_slots is not None:
+      return combining.in_slots(prompt, embeddings, prompt_slots)
     return self._combine(prompt, embeddings, encoder_input_tokens)
 
   def encode(
@@ -68,7 +113,7 @@ class PromptedT5(nnx.Module):
     encoder_input_tokens: Array,
     prompt_ids: Array | None = None,
     dropout: Dropout | None = None,
-    segment_ids: Array | None = None,
+    packed: Packed | None = None,
   ) -> tuple[Array, Array]:
     """Embeds, adds the prompt, encodes.
 
@@ -76,29 +121,100 @@ class PromptedT5(nnx.Module):
       encoder_input_tokens: [batch, input_len] int32, 0 pads.
       prompt_ids: [batch] int32, the prompt of each row; None for the only one.
       dropout: None for a deterministic pass.
-      segment_ids: [batch, input_len] int32 where rows are packed; without a bank only.
+      packed: How the rows are packed; None where each holds one example.
 
     Returns:
       Encoder output [batch, prompt_len + input_len, d_model], zero at padding, and
-      which of its positions are real, [batch, prompt_len + input_len] bool.
+      which of its positions are real, bool. Packed rows hold their prompts already, so
+      that they stay input_len wide, unless the prompt sees no tokens.
     """
-    if self.bank is not None and segment_ids is not None:
-      raise checks.InputError(
-        "the rows are packed, expected one example per row in front of which the prompt "
-        "can go; set pack=False"
+    if self.bank is not None and masks.is_input_blind(self._visibility):
+      encoded, real = self._behind_prompts(
+        encoder_input_tokens, prompt_ids, dropout, packed
       )
-    embeddings = self.embed(encoder_input_tokens, prompt_ids)
-    valid = encoder_input_tokens > 0
+    else:
+      slots = None if packed is None else packed.prompt_slots
+      embeddings = self.embed(encoder_input_tokens, prompt_ids, slots)
+      mask, real = self._mask(encoder_input_tokens > 0, prompt_ids, packed)
+      encoded = self.model.encode(embeddings, mask, dropout)
+    return jnp.where(real[..., None], encoded, jnp.zeros((), encoded.dtype)), real
+
+  def _mask(
+    self, valid: Array, prompt_ids: Array | None, packed: Packed | None
+  ) -> tuple[Array, Array]:
+    """Who sees whom [batch, 1, length, length] and what is real [batch, length], bool."""
+    if packed is not None:
+      return self._packed_mask(prompt_ids, packed)
     prompt_len = 0 if self.bank is None else self.bank.prompt_len
-    mask, real = encoder_mask(valid, prompt_len), with_prompt(valid, prompt_len)
-    if segment_ids is not None:
-      mask = mask & same_segment(segment_ids, segment_ids)
+    mask = masks.encoder_mask(valid, prompt_len, self._visibility)
+    real = masks.with_prompt(valid, prompt_len)
     if self.bank is not None and self.bank.lengths is not None:
       used = self.bank.used(prompt_ids, valid.shape[0])
       real = jnp.concatenate([used, valid], axis=1)
       mask = mask & real[:, None, None, :]
-    encoded = self.model.encode(embeddings, mask, dropout)
-    return jnp.where(real[..., None], encoded, jnp.zeros((), encoded.dtype)), real
+    return mask, real
+
+  def _packed_mask(self, prompt_ids: Array | None, packed: Packed) -> tuple[Array, Array]:
+    segments, slots = packed.segment_ids, packed.prompt_slots
+    real = segments > 0
+    if self.bank is None or slots is None:
+      if self.bank is not None:
+        raise checks.InputError(
+          "the rows are packed and leave no room for the prompt, expected "
+          "encoder_prompt_slots in the batch; pack them for this prompt"
+        )
+      return masks.packed_mask(segments, jnp.zeros_like(segments)), real
+    mask = masks.packed_mask(segments, slots, self._visibility)
+    if self.bank.lengths is not None:
+      used = self.bank.used(prompt_ids, segments.shape[0])
+      places = jnp.maximum(slots - 1, 0)
+      real = real & ((slots == 0) | jnp.take_along_axis(used, places, axis=1))
+    return mask & real[:, None, None, :], real
+
+  def encoded_prompts(self, dropout: Dropout | None = None) -> EncodedContext:
+    """Every prompt of the bank, encoded on its own.
+
+    Raises:
+      InputError: There is no bank, or its prompts see the tokens.
+    """
+    if self.bank is None or not masks.is_input_blind(self._visibility):
+      raise checks.InputError(
+        "there are no prompts that can be encoded on their own, expected a bank and a "
+        f"visibility without {masks.PROMPT_TO_INPUT!r}; choose another visibility"
+      )
+    count = self.bank.num_prompts
+    every = jnp.arange(count, dtype=jnp.int32)
+    used = self.bank.used(every, count)
+    mask = masks.prompt_mask(used, self._visibility)
+    return self.model.prefill(self.bank.rows(every, count), mask, used, dropout)
+
+  def _behind_prompts(
+    self,
+    tokens: Array,
+    prompt_ids: Array | None,
+    dropout: Dropout | None,
+    packed: Packed | None,
+  ) -> tuple[Array, Array]:
+    """`encode` of tokens behind prompts that do not see them."""
+    assert self.bank is not None
+    prompts = self._context or self.encoded_prompts(dropout)
+    prompts = prompts.picked(self.bank.ids(prompt_ids, tokens.shape[0]))
+    visible, valid = prompts.context.visible, tokens > 0
+    mask, positions = outer_mask(valid, valid), None
+    if packed is not None:
+      valid, positions = packed.segment_ids > 0, packed.positions()
+      mask = masks.packed_mask(packed.segment_ids, jnp.zeros_like(packed.segment_ids))
+    encoded = self.model.encode(
+      self.model.embed(tokens),
+      jnp.concatenate([outer_mask(valid, visible), mask], axis=-1),
+      dropout,
+      prompts.context,
+      positions,
+    )
+    return (
+      jnp.concatenate([prompts.encoded, encoded], axis=1),
+      jnp.concatenate([visible, valid], axis=1),
+    )
 
   def logits(
     self,
@@ -109,6 +225,7 @@ class PromptedT5(nnx.Module):
     dropout_key: Array | None = None,
     encoder_segment_ids: Array | None = None,
     decoder_segment_ids: Array | None = None,
+    encoder_prompt_slots: Array | None = None,
   ) -> Array:
     """Logits of every target position under teacher forcing.
 
@@ -118,21 +235,20 @@ class PromptedT5(nnx.Module):
       decoder_target_tokens: [batch, target_len] int32; 0 masks a position.
       prompt_ids: [batch] int32 or None.
       dropout_key: A PRNG key, or None for a deterministic pass.
-      encoder_segment_ids: [batch, input_len] int32 where rows are packed.
+      encoder_segment_ids: [batch, input_len] int32 where rows are packed, see `Packed`.
       decoder_segment_ids: [batch, target_len] int32, with the former or not at all.
+      encoder_prompt_slots: [batch, input_len] int32, where the prompt goes in them.
 
     Returns:
       [batch, target_len, vocab] float32; meaningless where the target is 0.
     """
-    dropout = self.model.dropout(dropout_key)
-    encoded, real = self.encode(
-      encoder_input_tokens, prompt_ids, dropout, encoder_segment_ids
-    )
-    segments = None
+    packed = None
     if encoder_segment_ids is not None and decoder_segment_ids is not None:
-      segments = (decoder_segment_ids, encoder_segment_ids)
+      packed = Packed(encoder_segment_ids, encoder_prompt_slots, decoder_segment_ids)
+    dropout = self.model.dropout(dropout_key)
+    encoded, real = self.encode(encoder_input_tokens, prompt_ids, dropout, packed)
     targets = decoder_target_tokens
-    return self.decode(encoded, real, decoder_input_tokens, targets, dropout, segments)
+    return self.decode(encoded, real, decoder_input_tokens, targets, dropout, packed)
 
   def decode(
     self,
@@ -141,18 +257,19 @@ class PromptedT5(nnx.Module):
     decoder_input_tokens: Array,
     decoder_target_tokens: Array,
     dropout: Dropout | None = None,
-    segment_ids: tuple[Array, Array] | None = None,
+    packed: Packed | None = None,
   ) -> Array:
-    """Logits [batch, target_len, vocab] from what `encode` returned.
-
-    Where rows are packed, `segment_ids` are those of the decoder and of the encoder.
-    """
+    """Logits [batch, target_len, vocab] from what `encode` returned."""
     targets = decoder_target_tokens > 0
     self_mask, cross_mask = decoder_mask(targets), outer_mask(targets, real)
-    if segment_ids is not None:
-      queries, keys = segment_ids
+    if packed is not None:
+      queries, keys = packed.decoder_segment_ids, packed.segment_ids
+      # Prompts that see no tokens are in front of the rows, for all segments.
+      front = jnp.full((keys.shape[0], real.shape[1] - keys.shape[1]), _EVERY, keys.dtype)
+      keys = jnp.concatenate([front, keys], axis=1)
       self_mask = self_mask & same_segment(queries, queries)
-      cross_mask = cross_mask & same_segment(queries, keys)
+      seen = same_segment(queries, keys) | (keys == _EVERY)[:, None, None, :]
+      cross_mask = cross_mask & seen
     return self.model.decode(decoder_input_tokens, encoded, self_mask, cross_mask, dropout)
 
   def score(
@@ -228,6 +345,20 @@ class PromptedT5(nnx.Module):
     encoded, real = self.encode(encoder_input_tokens, prompt_ids)
     cache = self.model.start_cache(encoded, real, max_len, decoding.num_decodes)
     return decoding(self.model.decode_step, cache, batch, max_len, key=key)
+
+
+def _check_in_front(bank: PromptBank, visibility: Set[str]) -> None:
+  """Raises `InputError` for what works only with the prompt before the tokens."""
+  if bank.lengths is not None:
+    raise checks.InputError(
+      "the bank holds prompts of different lengths, expected combine=prefix: unused "
+      "slots are hidden in front; give each length a bank of its own"
+    )
+  if masks.is_input_blind(visibility):
+    raise checks.InputError(
+      "the prompt sees no tokens and goes behind some of them, expected combine=prefix: it "
+      f"is encoded before any of them; add {masks.PROMPT_TO_INPUT!r} to the visibility"
+    )
 
 
 def t5x_path(path: str) -> str:

@@ -28,6 +28,7 @@ def apply(model: Any, batch: Batch, dropout_key: Array | None) -> Array:
     dropout_key,
     batch.get("encoder_segment_ids"),
     batch.get("decoder_segment_ids"),
+    batch.get("encoder_prompt_slots"),
   )
 
 

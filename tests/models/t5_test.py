@@ -11,7 +11,7 @@ import pytest
 from prompt_tuning import checks, trees
 from prompt_tuning.models import masks
 from prompt_tuning.models.config import SIZES, T5Config
-from prompt_tuning.models.layers import Dropout
+from prompt_tuning.models.dropout import Dropout
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.types import Frozen
 

@@ -1,0 +1,108 @@
+"""Attention itself, the way each platform does it fast; all kernels agree to rounding.
+
+A kernel takes
+
+  queries  [batch, q, num_heads, d_kv]
+  keys     [batch, k, num_heads, d_kv], and values alike
+  biases   arrays whose sum is added to the logits, each broadcastable to
+           [batch, num_heads, q, k], in the dtype of the queries
+  dropout  applied to the weights
+
+and returns [batch, q, num_heads, d_kv]. Those other than `plain` have no gradient for the
+biases worth having, so that they are for frozen weights only.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from prompt_tuning.models.dropout import Dropout
+from prompt_tuning.types import Array
+
+Kernel = Callable[[Array, Array, Array, Sequence[Array], Dropout], Array]
+
+_LARGE = 128 * 128  # logits of a head from which it pays to take one at a time
+_MOST_D_KV = 128  # of cuDNN on every GPU that has it
+
+
+def best(platform: str, devices: int = 1) -> Kernel:
+  """The fastest kernel for frozen weights.
+
+  Args:
+    platform: "cpu", "gpu" or "tpu", as `jax.default_backend()` says.
+    devices: That share the model or the batch.
+  """
+  if platform == "gpu":
+    return cudnn
+  if platform == "cpu" and devices == 1:
+    return by_head
+  return plain
+
+
+def plain(
+  queries: Array,
+  keys: Array,
+  values: Array,
+  biases: Sequence[Array],
+  dropout: Dropout,
+) -> Array:
+  """All heads of all rows at once; XLA fuses what it can, on any number of devices."""
+  logits = jnp.einsum("bqhd,bkhd->bhqk", queries, keys) + sum(biases[1:], start=biases[0])
+  weights = dropout(jax.nn.softmax(logits, axis=-1))
+  return jnp.einsum("bhqk,bkhd->bqhd", weights, values)
+
+
+def by_head(
+  queries: Array,
+  keys: Array,
+  values: Array,
+  biases: Sequence[Array],
+  dropout: Dropout,
+) -> Array:
+  """One head of one row at a time, whose logits stay in the cache of a CPU.
+
+  The backward pass computes the weights again instead of keeping them.
+  """
+  batch, length, heads, _ = queries.shape
+  if length * keys.shape[1] < _LARGE or dropout.is_on:
+    return plain(queries, keys, values, biases, dropout)
+
+  @jax.checkpoint
+  def one(part: tuple[Array, Array, Array, Array]) -> Array:
+    query, key, value, index = part
+    logits = query @ key.T
+    for bias in biases:
+      row = index // heads if bias.shape[0] > 1 else 0
+      head = index % heads if bias.shape[1] > 1 else 0
+      logits = logits + bias[row, head]
+    return jax.nn.softmax(logits, axis=-1) @ value
+
+  def split(x: Array) -> Array:
+    return jnp.swapaxes(x, 1, 2).reshape(batch * heads, *x.shape[1::2])
+
+  index = jnp.arange(batch * heads, dtype=jnp.int32)
+  found = jax.lax.map(one, (split(queries), split(keys), split(values), index))
+  return jnp.swapaxes(found.reshape(batch, heads, length, -1), 1, 2)
+
+
+def cudnn(
+  queries: Array,
+  keys: Array,
+  values: Array,
+  biases: Sequence[Array],
+  dropout: Dropout,
+) -> Array:
+  """Flash attention of cuDNN, for half precision and even lengths; else `plain`."""
+  d_kv, odd = queries.shape[-1], (queries.shape[1] | keys.shape[1]) % 2
+  half = queries.dtype in (jnp.bfloat16, jnp.float16)
+  if odd or not half or d_kv % 8 or d_kv > _MOST_D_KV or dropout.is_on:
+    return plain(queries, keys, values, biases, dropout)
+  return jax.nn.dot_product_attention(
+    queries,
+    keys,
+    values,
+    bias=sum(biases[1:], start=biases[0]),
+    scale=1.0,
+    implementation="cudnn",
+  )

@@ -1,0 +1,133 @@
+"""Packed rows: each segment acts as its example does alone, prompt and all."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from prompt_tuning import checks
+from prompt_tuning.prompts import combine, masks
+from prompt_tuning.prompts.bank import PromptBank
+from prompt_tuning.prompts.prompted import PromptedT5
+from prompt_tuning.training import steps
+
+BLIND = masks.FULL - {masks.PROMPT_TO_INPUT}
+LENGTHS = [(10, 5), (7, 3), (4, 2), (1, 1)]  # of the fixture `batch`
+ROWS = [[0, 2], [1, 3]]  # which examples share a row
+
+
+def slots_of(length, prompt_len, how):
+  """The prompt's places (1, 2, ...) among `length` tokens (0)."""
+  at = {"prefix": 0, "suffix": length, "suffix_before_eos": max(length - 1, 0)}[how]
+  return [0] * at + list(range(1, prompt_len + 1)) + [0] * (length - at)
+
+
+def packed(batch, prompt_len, how, width=26, target_width=8):
+  """The rows of `ROWS`, packed by hand."""
+  names = ("input_tokens", "segment_ids", "prompt_slots")
+  rows = {f"encoder_{name}": np.zeros((2, width), np.int32) for name in names}
+  for name in ("input_tokens", "target_tokens", "segment_ids", "loss_weights"):
+    rows[f"decoder_{name}"] = np.zeros((2, target_width), np.int32)
+  for row, examples in enumerate(ROWS):
+    at = to = 0
+    for segment, example in enumerate(examples, 1):
+      length, targets = LENGTHS[example]
+      slots = np.array(slots_of(length, prompt_len, how), np.int32)
+      place = slice(at, at + len(slots))
+      tokens = np.zeros(len(slots), np.int32)
+      tokens[slots == 0] = batch["encoder_input_tokens"][example, :length]
+      rows["encoder_input_tokens"][row, place] = tokens
+      rows["encoder_segment_ids"][row, place] = segment
+      rows["encoder_prompt_slots"][row, place] = slots
+      answer = slice(to, to + targets)
+      for name in ("input_tokens", "target_tokens", "loss_weights"):
+        rows[f"decoder_{name}"][row, answer] = batch[f"decoder_{name}"][example, :targets]
+      rows["decoder_segment_ids"][row, answer] = segment
+      at, to = at + len(slots), to + targets
+  return rows
+
+
+def per_example(logits):
+  """[rows, target_width, vocab] of `packed` -> the real logits of each example."""
+  found = {}
+  for row, examples in enumerate(ROWS):
+    to = 0
+    for example in examples:
+      found[example] = logits[row, to : to + LENGTHS[example][1]]
+      to += LENGTHS[example][1]
+  return found
+
+
+def loss(model, batch):
+  logits = steps.apply(model, batch, None)
+  log_probs = jax.nn.log_softmax(logits, axis=-1)
+  targets = jnp.asarray(batch["decoder_target_tokens"])
+  taken = jnp.take_along_axis(log_probs, targets[..., None], axis=-1)[..., 0]
+  return -jnp.sum(jnp.where(targets > 0, taken, 0.0)), logits
+
+
+@pytest.mark.parametrize(
+  ("how", "visibility"),
+  [
+    ("prefix", masks.FULL),
+    ("prefix", masks.ALWAYS | {masks.PROMPT_TO_PROMPT_CAUSAL, masks.PROMPT_TO_INPUT}),
+    ("suffix", masks.FULL),
+    ("suffix_before_eos", masks.FULL),
+    ("prefix", BLIND),
+  ],
+)
+def test_packed_is_unpacked(tiny_t5, batch, how, visibility):
+  prompt = jax.random.normal(jax.random.key(3), (3, 16))
+  blind = masks.is_input_blind(visibility)
+  rows = packed(batch, 0 if blind else 3, how)
+
+  def of(batch):
+    def total(prompt):
+      place = getattr(combine, how)
+      model = PromptedT5(tiny_t5, PromptBank(prompt), place, visibility)
+      return loss(model, batch)
+
+    return jax.jit(jax.value_and_grad(total, has_aux=True))(prompt)
+
+  (expected, alone), expected_gradient = of(batch)
+  (found, together), gradient = of(rows)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-5, atol=1e-5)
+  for example, logits in per_example(together).items():
+    real = alone[example, : LENGTHS[example][1]]
+    np.testing.assert_allclose(logits, real, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("visibility", [masks.FULL, BLIND])
+def test_rows_of_different_prompts(tiny_t5, batch, visibility):
+  prompts = jax.random.normal(jax.random.key(3), (2, 3, 16))
+  rows = packed(batch, 0 if masks.is_input_blind(visibility) else 3, "prefix")
+  both = PromptedT5(tiny_t5, PromptBank(prompts), visibility=visibility)
+  ids = {"prompt_ids": np.array([1, 0], np.int32)}
+  together = per_example(steps.apply(both, {**rows, **ids}, None))
+  for prompt_id, row in enumerate([1, 0]):
+    alone = PromptedT5(tiny_t5, PromptBank(prompts[prompt_id]), visibility=visibility)
+    expected = steps.apply(alone, batch, None)
+    for example in ROWS[row]:
+      real = expected[example, : LENGTHS[example][1]]
+      np.testing.assert_allclose(together[example], real, rtol=1e-5, atol=1e-5)
+
+
+def test_prompts_of_different_lengths(tiny_t5, batch):
+  prompts = [jax.random.normal(jax.random.key(i), (n, 16)) for i, n in [(0, 3), (1, 2)]]
+  rows = {**packed(batch, 3, "prefix"), "prompt_ids": np.array([0, 1], np.int32)}
+  together = per_example(
+    steps.apply(PromptedT5(tiny_t5, PromptBank.of(prompts)), rows, None)
+  )
+  alone = steps.apply(PromptedT5(tiny_t5, PromptBank(prompts[1])), batch, None)
+  for example in ROWS[1]:
+    real = alone[example, : LENGTHS[example][1]]
+    np.testing.assert_allclose(together[example], real, rtol=1e-5, atol=1e-5)
+
+
+def test_without_room_for_the_prompt_they_are_refused(tiny_t5, batch):
+  rows = packed(batch, 0, "prefix")
+  del rows["encoder_prompt_slots"]
+  model = PromptedT5(tiny_t5, PromptBank(np.zeros((3, 16), np.float32)))
+  with pytest.raises(checks.InputError, match="leave no room for the prompt"):
+    steps.apply(model, rows, None)
