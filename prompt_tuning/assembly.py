@@ -15,6 +15,7 @@ from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.partitioning import Layout
+from prompt_tuning.prompts import masks
 from prompt_tuning.prompts.bank import PromptBank
 from prompt_tuning.prompts.prompted import PromptedT5
 from prompt_tuning.prompts.start import FromFile, Prompt
@@ -103,7 +104,46 @@ def with_prompt(
     lambda: _table(base.model),
     vocabulary.load,
   )
-  return PromptedT5(base.model, PromptBank(bank))
+  visible = visibility(prompt)
+  return PromptedT5(base.model, PromptBank(bank), visibility=visible)
+
+
+def visibility(prompt: Prompt) -> frozenset[str]:
+  """Who sees whom with a prompt: as set, as its file says, or everybody everything."""
+  if prompt.visibility is not None:
+    return masks.ALWAYS | set(prompt.visibility)
+  if isinstance(prompt.start, FromFile):
+    return visibility_of(formats.read_prompt(prompt.start.path))
+  return masks.FULL
+
+
+def visibility_of(file: PromptFile) -> frozenset[str]:
+  """What a prompt was trained with, as far as its file says.
+
+  Raises:
+    InputError: It says something that there is not.
+  """
+  found = file.metadata.get("visibility")
+  if found is None:
+    return masks.FULL
+  masks.check_visibility(found)
+  return masks.ALWAYS | set(found)
+
+
+def common_visibility(files: Sequence[PromptFile]) -> frozenset[str]:
+  """That of prompts which answer together.
+
+  Raises:
+    InputError: They were trained with different ones.
+  """
+  found = {visibility_of(file): file for file in files}
+  if len(found) > 1:
+    lines = [f"  {file.path}: {', '.join(sorted(kinds))}" for kinds, file in found.items()]
+    raise checks.InputError(
+      "the prompts were trained with different visibilities, expected one; use those of "
+      "each apart\n" + "\n".join(lines)
+    )
+  return next(iter(found), masks.FULL)
 
 
 def _table(model: T5) -> np.ndarray:
@@ -123,12 +163,11 @@ def with_prompts(base: Base, paths: Sequence[str], vocabulary: Vocabulary) -> Pr
     InputError: A prompt was trained for another model, or is none.
   """
   check_vocabulary(vocabulary, base)
-  prompts = []
-  for path in paths:
-    file = formats.read_prompt(path)
+  files = [formats.read_prompt(path) for path in paths]
+  for file in files:
     check_prompt_file(file, base, vocabulary)
-    prompts.append(prompt_files.single(file))
-  return PromptedT5(base.model, PromptBank.of(prompts))
+  bank = PromptBank.of([prompt_files.single(file) for file in files])
+  return PromptedT5(base.model, bank, visibility=common_visibility(files))
 
 
 def check_vocabulary(vocabulary: Vocabulary, base: Base) -> None:

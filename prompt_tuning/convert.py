@@ -12,11 +12,11 @@ import jax
 import numpy as np
 from etils import epath
 
-from prompt_tuning import checks, files, formats, inspection
+from prompt_tuning import assembly, checks, files, formats, inspection
 from prompt_tuning.checkpoints import huggingface, peft, prompt_files, t5x
 from prompt_tuning.checkpoints.checkpoint import Checkpoint
 from prompt_tuning.checkpoints.leaves import Cast, Inline, Leaf
-from prompt_tuning.prompts import bank
+from prompt_tuning.prompts import bank, masks
 from prompt_tuning.training.adafactor import Adafactor
 
 MODELS, PROMPTS = ("t5x", "hf"), ("peft", "npy", "safetensors")
@@ -141,6 +141,12 @@ def _prompt(
     raise files.taken(place)
   dtype = options.dtype or "float32"
   if to == "peft":
+    if assembly.visibility_of(found) != masks.FULL:
+      raise checks.InputError(
+        f"the prompt {found.path} was trained with "
+        f"{sorted(assembly.visibility_of(found))}, expected {sorted(masks.FULL)}: PEFT has "
+        "no other; use it with this package, or train one without PROMPT_VISIBILITY"
+      )
     with files.writing(place):
       peft.save(place, found, options.base, dtype)
     return str(place)

@@ -91,8 +91,9 @@ class PromptTuning:
   def save_best(self, folder: epath.Path, params: Params, metadata: dict) -> None:
     """Writes `prompt.safetensors`."""
     prompt = _only_prompt(params)
+    known = {**metadata, "visibility": sorted(assembly.visibility(self.prompt))}
     if distributed.is_first():
-      prompt_files.save_prompt(str(self.best(folder)), prompt, metadata)
+      prompt_files.save_prompt(str(self.best(folder)), prompt, known)
 
   def best(self, folder: epath.Path) -> epath.Path:
     """See `Learned`."""

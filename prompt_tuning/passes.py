@@ -1,6 +1,6 @@
 """Passes of a frozen model over rows of any prompts, padded to a few compiled shapes."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import jax
 import numpy as np
@@ -9,12 +9,14 @@ from flax import nnx
 from prompt_tuning import checks, partitioning
 from prompt_tuning.decoding.greedy import Greedy
 from prompt_tuning.decoding.step import Algorithm, key_of
+from prompt_tuning.models.context import EncodedContext
 from prompt_tuning.models.t5 import T5
+from prompt_tuning.prompts import masks
 from prompt_tuning.prompts.bank import PromptBank
+from prompt_tuning.prompts.live_bank import Arrays
 from prompt_tuning.prompts.prompted import PromptedT5
-from prompt_tuning.types import Array
+from prompt_tuning.types import Array, ArrayLike
 
-Bank = tuple[Array, Array]  # prompts and their lengths, see `LiveBank.select`
 _LEAST_INPUT_LEN = 32
 _LEAST_TARGET_LEN = 2
 _TARGETS_PER_ROW = 32  # tokens of all candidates that a full batch has room for
@@ -33,6 +35,7 @@ class Passes:
     max_output_len: Longest decoded answer.
     decoding: How answers are decoded.
     mesh: Devices that share the rows; None is one device.
+    visibility: Who sees whom, see `prompts.masks`.
 
   Raises:
     InputError: The rows do not divide over the devices.
@@ -46,6 +49,7 @@ class Passes:
     max_output_len: int,
     decoding: Algorithm | None = None,
     mesh: jax.sharding.Mesh | None = None,
+    visibility: Set[str] = masks.FULL,
   ):
     devices = 1 if mesh is None else mesh.devices.size
     if batch_size % devices:
@@ -56,12 +60,22 @@ class Passes:
     self.batch_size = batch_size
     self.row_counts = ladder(devices, batch_size, 4)
     self.input_lens = ladder(_LEAST_INPUT_LEN, max_input_len, 2)
-    self._mesh = mesh
+    self._mesh, self._visibility = mesh, visibility
     graph, self._weights = nnx.split(model)
     how = decoding or Greedy()
 
-    def prompted(weights: nnx.State, bank: Bank) -> PromptedT5:
-      return PromptedT5(nnx.merge(graph, weights), PromptBank(*bank))
+    def prompted(weights: nnx.State, bank: Arrays) -> PromptedT5:
+      prompts, lengths, context = bank
+      return PromptedT5(
+        nnx.merge(graph, weights),
+        PromptBank(prompts, lengths),
+        visibility=visibility,
+        context=context,
+      )
+
+    @jax.jit
+    def encoded(weights, prompts, lengths):
+      return prompted(weights, (prompts, lengths, None)).encoded_prompts()
 
     @jax.jit
     def likelihoods(weights, bank, batch):
@@ -76,11 +90,17 @@ class Passes:
         batch["inputs"], max_output_len, batch["prompt_ids"], how, key
       )
 
-    self._likelihoods, self._decoded = likelihoods, decoded
+    self._likelihoods, self._decoded, self._encoded = likelihoods, decoded, encoded
+
+  def encoded(self, prompts: ArrayLike, lengths: ArrayLike) -> EncodedContext | None:
+    """What it makes of prompts [n, prompt_len, d_model] on their own, if anything."""
+    if not masks.is_input_blind(self._visibility):
+      return None
+    return self._encoded(self._weights, prompts, lengths)
 
   def likelihoods(
     self,
-    bank: Bank,
+    bank: Arrays,
     inputs: Sequence[np.ndarray],
     prompt_ids: Sequence[int],
     candidates: Sequence[np.ndarray],
@@ -106,7 +126,7 @@ class Passes:
     return [found[row, : len(each)] for row, each in enumerate(candidates)]
 
   def decoded(
-    self, bank: Bank, inputs: Sequence[np.ndarray], prompt_ids: Sequence[int]
+    self, bank: Arrays, inputs: Sequence[np.ndarray], prompt_ids: Sequence[int]
   ) -> list[tuple[np.ndarray, float]]:
     """The tokens [max_output_len] and the score of each row's answer."""
     batch = self._placed(self._batch(inputs, prompt_ids))

@@ -9,7 +9,7 @@ import collections
 import dataclasses
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,11 +22,13 @@ from prompt_tuning.decoding.step import Algorithm
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.passes import Passes, candidates_shape
 from prompt_tuning.progress import Progress
+from prompt_tuning.prompts import masks
 from prompt_tuning.prompts.live_bank import LiveBank
 from prompt_tuning.queries import Answer, Names, Prepared, Query, Tokenizer
 from prompt_tuning.types import ArrayLike
 
 _USUAL_PROMPT_LEN = 100
+_ARRAY = "array"  # the format of a prompt that comes from no file
 
 
 class Predictor:
@@ -47,6 +49,7 @@ class Predictor:
     batch_size: Most rows of one pass.
     decoding: How answers are decoded; None is greedy. What is drawn depends on the batch.
     mesh: Devices that share the rows of a pass; None is one device.
+    visibility: Who sees whom, see `prompts.masks`; None is what the prompt files say.
 
   Raises:
     InputError: A prompt cannot be used.
@@ -65,6 +68,7 @@ class Predictor:
     batch_size: int = 32,
     decoding: Algorithm | None = None,
     mesh: jax.sharding.Mesh | None = None,
+    visibility: Iterable[str] | None = None,
   ):
     check_limits(
       capacity=capacity,
@@ -86,14 +90,25 @@ class Predictor:
     longest = max(
       (file.prompt.shape[-2] for file in given.values()), default=_USUAL_PROMPT_LEN
     )
+    read = [file for file in given.values() if file.format != _ARRAY]
+    self._visibility = assembly.common_visibility(read)
+    if visibility is not None:
+      self._visibility = masks.ALWAYS | set(visibility)
+    self._passes = Passes(
+      self.base.model,
+      batch_size,
+      max_input_len,
+      max_output_len,
+      decoding,
+      mesh,
+      self._visibility,
+    )
     self._bank = LiveBank(
       max(capacity, len(given)),
       max_prompt_len or longest,
       config.d_model,
       None if mesh is None else partitioning.replicated(mesh),
-    )
-    self._passes = Passes(
-      self.base.model, batch_size, max_input_len, max_output_len, decoding, mesh
+      self._passes.encoded,
     )
     self._facts: dict[str, dict[str, Any]] = {}
     self._changing = threading.Lock()  # bank and facts change together
@@ -125,7 +140,7 @@ class Predictor:
     if not isinstance(prompt, str | os.PathLike):
       array = np.asarray(prompt)
       where = f"named {name!r}"
-      return prompt_files.PromptFile(prompt_files.checked(array, where), {}, where, "array")
+      return prompt_files.PromptFile(prompt_files.checked(array, where), {}, where, _ARRAY)
     file = formats.read_prompt(os.fspath(prompt))
     assembly.check_prompt_file(file, self.base, self.vocabulary)
     return file
@@ -134,6 +149,12 @@ class Predictor:
     self, name: str, file: prompt_files.PromptFile, labels: Sequence[str] | None
   ) -> None:
     prompt = prompt_files.single(file)
+    trained_with = assembly.visibility_of(file)
+    if file.format != _ARRAY and trained_with != self._visibility:
+      raise checks.InputError(
+        f"the prompt {name!r} was trained with {sorted(trained_with)}, expected "
+        f"{sorted(self._visibility)} here; answer with it in a predictor of its own"
+      )
     if not np.isfinite(prompt).all():
       raise checks.InputError(
         f"the prompt {name!r} holds numbers that are not finite, expected finite ones; "

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from prompt_tuning import partitioning, trees, weights
+from prompt_tuning import assembly, partitioning, trees, weights
 from prompt_tuning.learned import ModelTuning
 from prompt_tuning.models.parameters import Parameters
 from prompt_tuning.models.t5 import T5
@@ -40,14 +40,12 @@ def split(run: TrainConfig, constrain: Constrain = unconstrained) -> Split:
   params = dataclasses.replace(
     Parameters.abstract(run.checkpoint.dtype or "float32"), kind=kind, constrain=constrain
   )
-  return Split.of(PromptedT5(T5(run.model, params), _bank(run)))
-
-
-def _bank(run: TrainConfig) -> PromptBank | None:
-  prompt = getattr(run.learned, "prompt", None)
+  model, prompt = T5(run.model, params), getattr(run.learned, "prompt", None)
   if prompt is None:
-    return None
-  return PromptBank.abstract((prompt.num_prompts, prompt.length, run.model.d_model))
+    return Split.of(PromptedT5(model))
+  shape = (prompt.num_prompts, prompt.length, run.model.d_model)
+  visible = assembly.visibility(prompt)
+  return Split.of(PromptedT5(model, PromptBank.abstract(shape), visibility=visible))
 
 
 def batch(run: TrainConfig, rows: int) -> dict[str, jax.ShapeDtypeStruct]:

@@ -30,8 +30,8 @@ class PromptFile:
   Attributes:
     prompt: [prompt_len, d_model], or [num_prompts, prompt_len, d_model], float32.
     metadata: As far as the writer knew them: base_fingerprint, base_model, d_model,
-      prompt_length, vocabulary, task, labels (the words that it chooses from), step,
-      score, metrics, library_version.
+      prompt_length, vocabulary, task, labels (the words that it chooses from), visibility
+      (who saw whom in training), step, score, metrics, library_version.
     path: Where it was read.
     format: Of its file, in words.
   """

@@ -1,15 +1,20 @@
 """A bank whose prompts come and go by name while it is in use."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from prompt_tuning import checks
+from prompt_tuning.models.context import EncodedContext
 from prompt_tuning.prompts.bank import in_slots
-from prompt_tuning.types import Array
+from prompt_tuning.types import ArrayLike
+
+# prompts [capacity + 1, max_prompt_len, d_model] and lengths [capacity + 1], which
+# `PromptBank` takes, and what the model makes of each, or None
+Arrays = tuple[ArrayLike, ArrayLike, EncodedContext | None]
+Encode = Callable[[ArrayLike, ArrayLike], EncodedContext | None]
 
 
 class LiveBank:
@@ -23,6 +28,8 @@ class LiveBank:
     max_prompt_len: Length of the longest one.
     d_model: Their width.
     sharding: Where the arrays go; None is the default device.
+    encode: (prompts [1, max_prompt_len, d_model], lengths [1]) -> what the model makes of
+      them on their own, kept beside the prompt; nothing where prompts see the tokens.
   """
 
   def __init__(
@@ -31,12 +38,15 @@ class LiveBank:
     max_prompt_len: int,
     d_model: int,
     sharding: jax.sharding.Sharding | None = None,
+    encode: Encode = lambda prompts, lengths: None,
   ):
     self.capacity, self.max_prompt_len, self.d_model = capacity, max_prompt_len, d_model
     shape = (capacity + 1, max_prompt_len, d_model)
-    self._prompts, self._lengths = jax.device_put(
-      (np.zeros(shape, np.float32), np.zeros(shape[0], np.int32)), sharding
-    )
+    prompts, lengths = np.zeros(shape, np.float32), np.zeros(shape[0], np.int32)
+    self._encode = encode
+    one = jax.eval_shape(self._encode, prompts[:1], lengths[:1])
+    contexts = jax.tree.map(lambda x: np.zeros((*shape[:1], *x.shape[1:]), x.dtype), one)
+    self._arrays: Arrays = jax.device_put((prompts, lengths, contexts), sharding)
     self._places: dict[str | None, int] = {None: 0}
     self._lock = threading.Lock()
 
@@ -65,13 +75,10 @@ class LiveBank:
       )
     with self._lock:
       place = self._places.get(name) or self._free(name)
-      self._prompts, self._lengths = _placed(
-        self._prompts,
-        self._lengths,
-        np.int32(place),
-        in_slots(prompt, self.max_prompt_len),
-        np.int32(prompt.shape[0]),
-      )
+      slots = in_slots(prompt, self.max_prompt_len)[None]
+      length = np.asarray(prompt.shape[:1], np.int32)
+      one = (slots, length, self._encode(slots, length))
+      self._arrays = _placed(self._arrays, np.int32(place), one)
       self._places[name] = place
 
   def _free(self, name: str) -> int:
@@ -94,19 +101,17 @@ class LiveBank:
         raise checks.unknown("prompt", str(name), self.names())
       del self._places[name]
 
-  def select(
-    self, names: Sequence[str | None]
-  ) -> tuple[tuple[Array, Array], list[int | None]]:
+  def select(self, names: Sequence[str | None]) -> tuple[Arrays, list[int | None]]:
     """The arrays as they are now, and the place of each name, None where there is none.
 
     Returns:
-      (prompts [capacity + 1, max_prompt_len, d_model], lengths [capacity + 1]), which
-      `PromptBank` takes, and the prompt_ids of the names in them.
+      The arrays, and the prompt_ids of the names in them.
     """
     with self._lock:
-      return (self._prompts, self._lengths), [self._places.get(name) for name in names]
+      return self._arrays, [self._places.get(name) for name in names]
 
 
 @jax.jit
-def _placed(prompts: Array, lengths: Array, place: Array, prompt: Array, length: Array):
-  return prompts.at[place].set(prompt), lengths.at[place].set(jnp.asarray(length))
+def _placed(arrays: Arrays, place: ArrayLike, one: Arrays) -> Arrays:
+  """The arrays with those of `one` prompt at a place."""
+  return jax.tree.map(lambda x, new: x.at[place].set(new[0]), arrays, one)

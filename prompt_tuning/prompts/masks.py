@@ -11,7 +11,7 @@ the rest is a choice. For a prompt of two and two tokens (x = may attend):
     t x x x x                        t x x x x              t x x x x
 """
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 
 import jax.numpy as jnp
 import numpy as np
@@ -160,7 +160,12 @@ def _prompt_rows(slots: ArrayLike, visibility: Set[str], others: bool) -> Array:
   return jnp.where(queries > 0, rows, others)
 
 
-def check_visibility(visibility: Set[str]) -> None:
+def check_visibility(visibility: Iterable[str]) -> None:
   """Raises `InputError` for an unknown kind."""
+  if isinstance(visibility, str):
+    raise checks.InputError(
+      f"the visibility is {visibility!r}, expected a list of kinds, e.g. "
+      f"[{PROMPT_TO_PROMPT!r}]; put it in brackets"
+    )
   for kind in visibility:
     checks.choice("attention kind", kind, sorted(KINDS))

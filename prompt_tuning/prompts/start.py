@@ -12,7 +12,7 @@ from typing import Protocol
 import jax
 
 from prompt_tuning import checks, files
-from prompt_tuning.prompts import initializers
+from prompt_tuning.prompts import initializers, masks
 from prompt_tuning.types import Array, ArrayLike, Initializer
 
 MAX_LENGTH = 4096  # of a prompt; longer is a mistake
@@ -109,11 +109,15 @@ class Prompt:
     length: Virtual tokens per prompt, 1 to `MAX_LENGTH`.
     start: How they start.
     num_prompts: Prompts in the bank.
+    visibility: Who sees whom, kinds of `masks.KINDS`; without "prompt->input" the prompt
+      is encoded once for all examples. None is what the file says that the prompt comes
+      from, or else everything.
   """
 
   length: int = 100
   start: Start = SampledVocab()
   num_prompts: int = 1
+  visibility: Sequence[str] | None = None
   places = None  # see `TaskPrompts`
 
   def __post_init__(self):
@@ -122,6 +126,7 @@ class Prompt:
         f"PROMPT_LENGTH is {self.length!r}, expected 1 to {MAX_LENGTH} tokens; the paper "
         "uses 5 to 150"
       )
+    masks.check_visibility(self.visibility or ())
 
   def initialize(
     self, key: Array, d_model: int, table: Table, vocabulary: LoadVocabulary

@@ -20,7 +20,7 @@ def constant(value, length=2):
 
 def held(bank, name):
   """The prompt [prompt_len, d_model] that a name selects, without free slots."""
-  (prompts, lengths), (place,) = bank.select([name])
+  (prompts, lengths, _), (place,) = bank.select([name])
   prompts, length = np.asarray(prompts), int(lengths[place])
   return prompts[place, prompts.shape[1] - length :]
 
@@ -50,7 +50,7 @@ def compilations():
 
 def test_it_starts_with_the_untuned_model_only():
   bank = LiveBank(3, 5, WIDTH)
-  (prompts, lengths), places = bank.select([None, "first"])
+  (prompts, lengths, _), places = bank.select([None, "first"])
   assert (prompts.shape, lengths.shape) == ((4, 5, WIDTH), (4,))
   assert places == [0, None]
   assert bank.names() == []
@@ -94,7 +94,7 @@ def test_a_removed_prompt_makes_room(bank):
 
 
 def test_a_batch_that_has_begun_keeps_its_prompts(bank):
-  (prompts, lengths), (place,) = bank.select(["first"])
+  (prompts, lengths, _), (place,) = bank.select(["first"])
   bank.remove("first")
   bank.add("other", constant(9, 4))
   bank.add("second", constant(8))
@@ -147,7 +147,7 @@ def test_prompts_lie_where_they_are_told():
   bank = LiveBank(2, 5, WIDTH, partitioning.replicated(mesh))
   for name in ("first", "second"):
     bank.add(name, constant(3))
-    (prompts, lengths), _ = bank.select([])
+    (prompts, lengths, _), _ = bank.select([])
     for array in (prompts, lengths):
       assert array.sharding.is_equivalent_to(partitioning.replicated(mesh), array.ndim)
 
@@ -183,7 +183,7 @@ def test_places_and_arrays_are_of_one_moment(bank):
     lambda: bank.add("other", constant(9)),  # in the place of the first
     lambda: bank.add("second", constant(8)),
   )
-  (prompts, _), (place, second) = bank.select([name, "second"])
+  (prompts, _, _), (place, second) = bank.select([name, "second"])
   name.thread.join()
   np.testing.assert_array_equal(prompts[place, 3:], constant(1))
   np.testing.assert_array_equal(prompts[second], constant(2, 5))
@@ -213,7 +213,7 @@ def test_threads_never_see_the_prompt_of_another_name(impatient):
 
   def look():
     names = [f"prompt {number}" for number in range(1, 5)]
-    (prompts, lengths), places = bank.select(names)
+    (prompts, lengths, _), places = bank.select(names)
     prompts, lengths = np.asarray(prompts), np.asarray(lengths)
     for number, place in enumerate(places, 1):
       if place is None:
