@@ -178,12 +178,11 @@ def _packed(
     return []
   names = {"inputs": "encoder_input_tokens", "targets": "decoder_target_tokens"}
   lengths = {name: taken[0][0][feature].shape[1] for name, feature in names.items()}
-  examples = (
-    {name: batch[feature][row] for name, feature in names.items()}
+  chunks = (
+    {name: batch[feature][: len(indices)] for name, feature in names.items()}
     for batch, indices in taken
-    for row in range(len(indices))
   )
-  return list(Packer(examples, lengths, size, packing))
+  return list(Packer(chunks, lengths, size, packing))
 
 
 def _decoded(task: seqio.Task, rows: Any) -> list[str]:

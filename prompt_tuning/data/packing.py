@@ -28,7 +28,7 @@ class Packing:
   Attributes:
     prompt_len: Prompt slots of every example, 0 for none.
     combine: Where they go: "prefix", "prefix_after_bos", "suffix" or "suffix_before_eos".
-    pending: Examples among which a row chooses.
+    pending: Examples among which a row chooses, at least.
   """
 
   prompt_len: int
@@ -49,12 +49,12 @@ class Packing:
 class Packer(Iterator[Batch]):
   """Batches of packed rows; the same examples in the same order give the same rows.
 
-  What was read and is in no row yet is `pending`; together with the place of `examples` it
+  What was read and is in no row yet is `pending`; together with the place of `chunks` it
   is the packer's whole state.
 
   Args:
-    examples: {"inputs", "targets"}: [length] int32, of which the zeros at the end and what
-      is beyond the limit do not count. "inputs" may be missing.
+    chunks: Some examples each, {"inputs", "targets"}: [examples, length] int32; zeros at
+      the end and what is beyond the limit do not count. "inputs" may be missing.
     lengths: Most tokens of an example, {"inputs": 512, "targets": 8}. A row has as many
       decoder places, and as many encoder places plus one prompt.
     rows: Of a batch; where the examples end, the last batch is filled up with padding.
@@ -63,12 +63,12 @@ class Packer(Iterator[Batch]):
 
   def __init__(
     self,
-    examples: Iterator[Mapping[str, np.ndarray]],
+    chunks: Iterator[Batch],
     lengths: Mapping[str, int],
     rows: int,
     packing: Packing,
   ):
-    self._examples, self._lengths, self._packing = examples, lengths, packing
+    self._chunks, self._lengths, self._packing = chunks, lengths, packing
     self._shape = (rows, lengths["inputs"] + packing.prompt_len, lengths["targets"])
     self._pending: list[Example] = []  # in the order in which they came
 
@@ -90,7 +90,7 @@ class Packer(Iterator[Batch]):
     return found
 
   def restore(self, pending: Mapping[str, np.ndarray]) -> None:
-    """Takes over what was pending where `examples` now stands."""
+    """Takes over what was pending where `chunks` now stands."""
     both = [
       np.split(pending[f"{name}_tokens"], np.cumsum(pending[f"{name}_lengths"]))[:-1]
       for name in _TOKENS
@@ -99,8 +99,11 @@ class Packer(Iterator[Batch]):
 
   def _row(self) -> list[Example]:
     """The examples of the next row; none where there are no more."""
-    missing = self._packing.pending - len(self._pending)
-    self._pending += map(self._example, itertools.islice(self._examples, missing))
+    while len(self._pending) < self._packing.pending:
+      chunk = next(self._chunks, None)
+      if chunk is None:
+        break
+      self._pending += self._examples(chunk)
     if not self._pending:
       return []
     _, encoder_len, decoder_len = self._shape
@@ -111,11 +114,12 @@ class Packer(Iterator[Batch]):
     self._pending = waiting
     return row
 
-  def _example(self, tokens: Mapping[str, np.ndarray]) -> Example:
-    found = (
-      np.asarray(tokens.get(name, ())[: self._lengths[name]], np.int32) for name in _TOKENS
-    )
-    return Example(*(row[: np.count_nonzero(row)] for row in found))
+  def _examples(self, chunk: Batch) -> Iterator[Example]:
+    nothing = np.zeros((len(chunk["targets"]), 0), np.int32)
+    both = [chunk.get(name, nothing)[:, : self._lengths[name]] for name in _TOKENS]
+    for pair in zip(*both, strict=True):
+      # Copies, for a view would keep its whole chunk in memory.
+      yield Example(*(row[: np.count_nonzero(row)].copy() for row in pair))
 
   def _size(self, example: Example) -> tuple[int, int]:
     return len(example.inputs) + self._packing.prompt_len, len(example.targets)

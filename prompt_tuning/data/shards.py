@@ -27,6 +27,7 @@ from prompt_tuning.data.dataset_config import DatasetConfig
 EXAMPLES = 16_384  # that a shard has at least
 OF_A_MEMBER = 64  # of each member of a mixture
 MOST = 8
+_CHUNK = 32
 _EVEN_FILES = 32  # for each shard, from which on one more or less does not matter
 _SEED_STEP = 1_000_003  # far more than the seeds that seqio counts up from one
 
@@ -72,16 +73,17 @@ def pipeline(
 def examples(
   config: DatasetConfig, provider: Any, index: int, num_shards: int
 ) -> tf.data.Dataset:
-  """The endless examples of one shard as they are, those of `pipeline` in its order.
+  """The endless examples of one shard, those of `pipeline` in its order, in chunks.
 
-  Each is {"inputs", "targets"}: [length] int32, trimmed; a task may have no "inputs".
+  Each is {"inputs", "targets"}: [32, longest] int32; a task may have no "inputs". One by
+  one they would take several times as long.
   """
   assert config.task_feature_lengths is not None
   converter = seqio.PassThroughFeatureConverter()
   found = _examples(config, provider, index, num_shards, converter)
   names = found.element_spec.keys() & config.task_feature_lengths.keys()
   tokens = found.map(lambda row: {name: row[name] for name in sorted(names)})
-  return tokens.with_options(_in_order()).prefetch(64)
+  return tokens.padded_batch(_CHUNK).with_options(_in_order()).prefetch(4)
 
 
 def _examples(

@@ -156,18 +156,26 @@ def embedded():
 
 
 @pytest.mark.usefixtures("embedded")
-def test_predictions_are_in_order_whatever_their_length(dataset_config, tmp_path):
+@pytest.mark.parametrize("measured", [True, False])
+def test_predictions_are_in_order_whatever_their_length(measured, dataset_config, tmp_path):
   path = tmp_path / "validation.csv"
   texts = ["long words " * (60 - i if i % 3 else 1) + str(i) for i in range(25)]
   path.write_text("text,label\n" + "".join(f"{text},{i}\n" for i, text in enumerate(texts)))
   Table(
-    name="lengths_of_the_evaluation_test",
+    name=f"lengths_of_the_evaluation_test_{measured}",
     train=str(path),
     validation=str(path),
     inputs="{text}",
     targets="label",
   ).register()
-  task = seqio.get_mixture_or_task("lengths_of_the_evaluation_test")
+  task = seqio.get_mixture_or_task(f"lengths_of_the_evaluation_test_{measured}")
+  if not measured:
+    task = seqio.TaskRegistry.add(
+      f"{task.name}_task",
+      source=task.source,
+      preprocessors=task.preprocessors,
+      output_features=task.output_features,
+    )
   config = dataset_config(
     mixture_or_task_name=task.name,
     split="validation",
@@ -187,8 +195,12 @@ def test_predictions_are_in_order_whatever_their_length(dataset_config, tmp_path
       row[: len(answer)] = answer
     return found
 
-  _, found = Evaluation(config, task, None).run(repeat, None, 0)
-  assert found[task.name] == [str(i) for i in range(25)]
+  evaluation = Evaluation(config, task, None)
+  if measured:
+    found = evaluation.run(repeat, None, 0)[1][task.name]
+  else:
+    found = evaluation.unmeasured(repeat)[task.name][1]
+  assert found == [str(i) for i in range(25)]
   assert 1 < len(shapes) <= 5
 
 

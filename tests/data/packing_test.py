@@ -1,5 +1,6 @@
 """Packing: every example once, whole, laid out as its unpacked row; rows nearly full."""
 
+import copy
 import itertools
 
 import jax.numpy as jnp
@@ -32,10 +33,22 @@ def numbered(sizes):
   ]
 
 
+def chunks(examples, size=3):
+  """The examples padded, so many together."""
+  for start in range(0, len(examples), size):
+    some = examples[start : start + size]
+    found = {}
+    for name in some[0]:
+      longest = max(len(each[name]) for each in some)
+      found[name] = np.stack(
+        [np.pad(each[name], (0, longest - len(each[name]))) for each in some]
+      )
+    yield found
+
+
 def packer(examples, lengths=None, rows=ROWS, **packing):
-  return Packer(
-    iter(examples), lengths or LENGTHS, rows, Packing(**{"prompt_len": 0, **packing})
-  )
+  how = Packing(**{"prompt_len": 0, **packing})
+  return Packer(chunks(examples), lengths or LENGTHS, rows, how)
 
 
 def segments(batch):
@@ -107,9 +120,10 @@ def test_a_segment_is_its_unpacked_row_without_padding(combine, prompt_len):
 
 @pytest.mark.parametrize("combine", PLACES)
 def test_empty_inputs_leave_the_whole_prompt(combine):
-  examples = [example([], [5, 1]), {"targets": np.array([6, 1], np.int32)}]
-  (batch,) = packer(examples, prompt_len=3, combine=combine)
-  assert segments(batch)[0] == [([-1, -2, -3], [5, 1]), ([-1, -2, -3], [6, 1])]
+  without = {"targets": np.array([5, 1], np.int32)}
+  for examples in ([example([], [5, 1])] * 2, [without] * 2):
+    (batch,) = packer(examples, prompt_len=3, combine=combine)
+    assert segments(batch)[0] == [([-1, -2, -3], [5, 1])] * 2
 
 
 def test_without_a_prompt_batches_are_seqio_s():
@@ -237,21 +251,17 @@ def test_padding_and_what_is_too_long_do_not_count():
 def test_a_packer_goes_on_from_what_was_pending(after):
   rng = np.random.default_rng(1)
   sizes = zip(rng.integers(0, 25, 99), rng.integers(0, 7, 99), strict=True)
-  examples = iter(numbered(sizes))
-  first = Packer(examples, LENGTHS, ROWS, Packing(prompt_len=5))
+  read, how = iter(list(chunks(numbered(sizes)))), Packing(prompt_len=5)
+  first = Packer(read, LENGTHS, ROWS, how)
   for _ in range(after):
     next(first)
   pending = first.pending()
-  assert set(pending) == set(PENDING) and {a.dtype for a in pending.values()} == {
-    np.dtype(np.int32)
-  }
-  ours, theirs = itertools.tee(examples)
-  second = Packer(ours, LENGTHS, ROWS, Packing(prompt_len=5))
+  assert set(pending) == set(PENDING)
+  assert {array.dtype for array in pending.values()} == {np.dtype(np.int32)}
+  second = Packer(copy.copy(read), LENGTHS, ROWS, how)
   second.restore(pending)
-  third = Packer(theirs, LENGTHS, ROWS, Packing(prompt_len=5))
-  third._pending = first._pending
-  for a, b in zip(second, third, strict=True):
-    assert all(np.array_equal(a[name], b[name]) for name in a)
+  for ours, theirs in zip(first, second, strict=True):
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
 # Errors.
