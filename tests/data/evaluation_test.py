@@ -102,6 +102,23 @@ def test_teacher_forced_batches_give_padding_no_weight(evaluation):
   assert evaluation.teacher_forced(0) == []
 
 
+def test_batches_are_counted_over_all_tasks(dataset_config, numbers):
+  again = seqio.TaskRegistry.add(
+    f"{numbers.name}_again",
+    source=numbers.source,
+    preprocessors=numbers.preprocessors,
+    output_features=numbers.output_features,
+    metric_fns=numbers.metric_fns,
+  )
+  name = f"{numbers.name}_twice"
+  seqio.MixtureRegistry.add(name, [(numbers.name, 1.0), (again.name, 1.0)])
+  config = dataset_config(
+    mixture_or_task_name=name, split="validation", batch_size=3, shuffle=False
+  )
+  evaluation = Evaluation(config, seqio.get_mixture_or_task(name), None)
+  assert [len(evaluation.teacher_forced(n)) for n in (0, 1, 3, 9)] == [0, 1, 3, 4]
+
+
 def spelled(batch, name):
   """The texts of the segments of packed rows, or of rows with weight."""
   decode = vocabularies.EMBEDDED.load().decode
