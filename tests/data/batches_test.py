@@ -5,9 +5,11 @@ import collections
 import numpy as np
 import pytest
 import tensorflow as tf
+from flax import nnx
 
 from prompt_tuning import checks
 from prompt_tuning.data import batches, vocabularies
+from prompt_tuning.prompts.prompted import PromptedT5
 
 
 def texts(found):
@@ -123,3 +125,19 @@ def test_few_rows_wait():
     given += len(rows)
     assert drawn["rows"] - given <= 4 * 5 + 5
   assert given == 100
+
+
+def test_a_model_says_the_same_of_rows_that_are_cut(tiny_t5):
+  rng = np.random.default_rng(0)
+  dataset = enumerated(rng.integers(1, 41, 20), 40)
+  score = nnx.jit(lambda model, *tokens: PromptedT5(model).score(*tokens))
+  ours, theirs = {}, {}
+  for function, said in (
+    (batches.batches_by_length, ours),
+    (batches.padded_batches, theirs),
+  ):
+    for batch, rows in function(dataset, 8):
+      scores = score(tiny_t5, *batch.values())
+      said.update(zip(rows.tolist(), np.asarray(scores).tolist(), strict=False))
+  assert list(ours) != list(theirs) == list(range(20))
+  assert ours == pytest.approx(theirs, rel=1e-5)
