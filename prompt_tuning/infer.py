@@ -95,13 +95,11 @@ def _written(ready: Ready, config: InferConfig, task: Any, folder: epath.Path) -
   examples, dataset = batches.inference_examples(config.dataset, task)
   size = config.dataset.batch_size
   bar = Progress("infer", -(-len(examples) // size), rows=size)
-  rows = []
-  for number, (batch, indices) in enumerate(batches.padded_batches(dataset, size)):
+  rows = [""] * len(examples)
+  for number, (batch, indices) in enumerate(batches.batches_by_length(dataset, size)):
     outputs = _outputs(ready, config, task.name, batch)
-    rows += [
-      _line(examples[i], output)
-      for i, output in zip(indices, outputs[: len(indices)], strict=True)
-    ]
+    for i, output in zip(indices, outputs[: len(indices)], strict=True):
+      rows[i] = _line(examples[i], output)
     bar.update(number + 1)
   bar.close()
   path = folder / f"{task.name}-{config.mode}.jsonl-00000-of-00001"

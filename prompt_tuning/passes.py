@@ -7,6 +7,7 @@ import numpy as np
 from flax import nnx
 
 from prompt_tuning import checks, partitioning
+from prompt_tuning.data.ladder import fitting, input_lens, ladder
 from prompt_tuning.decoding.greedy import Greedy
 from prompt_tuning.decoding.step import Algorithm, key_of
 from prompt_tuning.models.context import EncodedContext
@@ -17,7 +18,6 @@ from prompt_tuning.prompts.live_bank import Arrays
 from prompt_tuning.prompts.prompted import PromptedT5
 from prompt_tuning.types import Array, ArrayLike
 
-_LEAST_INPUT_LEN = 32
 _LEAST_TARGET_LEN = 2
 _TARGETS_PER_ROW = 32  # tokens of all candidates that a full batch has room for
 
@@ -59,7 +59,7 @@ class Passes:
       )
     self.batch_size = batch_size
     self.row_counts = ladder(devices, batch_size, 4)
-    self.input_lens = ladder(_LEAST_INPUT_LEN, max_input_len, 2)
+    self.input_lens = input_lens(max_input_len)
     self._mesh, self._visibility = mesh, visibility
     graph, self._weights = nnx.split(model)
     how = decoding or Greedy()
@@ -165,20 +165,6 @@ def candidates_shape(candidates: Sequence[np.ndarray]) -> tuple[int, int]:
   """The compiled (num_candidates, target_len) that all of `candidates` fit into."""
   counts, lengths = zip(*(each.shape for each in candidates), strict=True)
   return _power(max(counts), 1), _power(max(lengths), _LEAST_TARGET_LEN)
-
-
-def ladder(least: int, most: int, factor: int) -> list[int]:
-  """`least`, `least * factor`, ... and `most`."""
-  sizes = []
-  while least < most:
-    sizes.append(least)
-    least *= factor
-  return [*sizes, most]
-
-
-def fitting(size: int, sizes: Sequence[int]) -> int:
-  """The smallest of `sizes`, which ascend, that holds `size`."""
-  return next(each for each in sizes if each >= size)
 
 
 def _power(size: int, least: int) -> int:

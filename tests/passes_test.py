@@ -7,7 +7,7 @@ import pytest
 from prompt_tuning import partitioning
 from prompt_tuning.decoding.beam import Beam
 from prompt_tuning.decoding.sampling import Sampling
-from prompt_tuning.passes import Passes, candidates_shape, fitting, ladder
+from prompt_tuning.passes import Passes, candidates_shape
 from prompt_tuning.prompts.bank import PromptBank
 from prompt_tuning.prompts.live_bank import LiveBank
 from prompt_tuning.prompts.prompted import PromptedT5
@@ -140,15 +140,6 @@ def test_draws_come_from_the_texts_of_a_batch(tiny_t5, inputs):
   found = [tokens for tokens, _ in passes.decoded(untuned, inputs[:4], [0] * 4)]
   np.testing.assert_array_equal(found, expected)
   assert np.any(expected != by_hand(jax.random.key(0))[0])
-
-
-def test_sizes_climb_to_the_limit():
-  assert ladder(1, 32, 4) == [1, 4, 16, 32]
-  assert ladder(32, 512, 2) == [32, 64, 128, 256, 512]
-  assert ladder(32, 100, 2) == [32, 64, 100]
-  assert ladder(32, 20, 2) == [20]
-  assert ladder(8, 8, 4) == [8]
-  assert [fitting(size, [1, 4, 16]) for size in (1, 2, 4, 5, 16)] == [1, 4, 4, 16, 16]
 
 
 def test_candidates_are_padded_to_powers_of_two():

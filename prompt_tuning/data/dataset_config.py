@@ -14,13 +14,14 @@ class DatasetConfig:
   Attributes:
     mixture_or_task_name: Name in seqio's registry.
     task_feature_lengths: Tokens per feature, {"inputs": 512, "targets": 8}; longer
-      examples are cut. None takes the longest example of an evaluation split.
+      examples are cut, and a packed row has as many. None takes the longest example of an
+      evaluation split.
     split: "train", "validation", "test" or whatever the task has.
     batch_size: Global batch size.
     shuffle: Whether examples are shuffled.
     seed: Of the shuffling.
     use_cached: Whether to read seqio's offline cache.
-    pack: Whether rows hold several examples.
+    pack: Whether rows hold several examples where a loss is taken.
     module: Python module that registers the task when imported.
     table: Files of one's own that make up the task, registered under the table's name.
     num_shards: Into how many shards the data are dealt for training; batches depend on
@@ -40,11 +41,6 @@ class DatasetConfig:
   num_shards: int | None = None
 
   def __post_init__(self):
-    if self.pack:
-      raise checks.InputError(
-        f"pack is True for split {self.split!r}, expected False: this version trains "
-        "prompts on one example per row; remove the binding"
-      )
     if not isinstance(self.batch_size, int) or self.batch_size < 1:
       raise checks.InputError(
         f"BATCH_SIZE is {self.batch_size!r}, expected a positive number of examples; "

@@ -4,9 +4,11 @@ Tasks without a metric (the diagnostic sets of the benchmarks) are answered too,
 who hand the answers in.
 """
 
+import itertools
 import numbers
+import operator
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from prompt_tuning import checks
 from prompt_tuning.data import batches, tfds_store
 from prompt_tuning.data.board import Board
 from prompt_tuning.data.dataset_config import DatasetConfig
+from prompt_tuning.data.packing import Packer, Packing
 from prompt_tuning.progress import Progress
 
 Predict = Callable[[batches.Batch, str], np.ndarray]  # (batch, task) -> [batch, length]
@@ -120,18 +123,27 @@ class Evaluation:
     best = int(np.argmax(counts))
     return str(values[best]), 100.0 * int(counts[best]) / int(counts.sum())
 
-  def teacher_forced(self, count: int) -> list[batches.Batch]:
-    """The first `count` batches with targets; rows beyond the end have weight 0."""
+  def teacher_forced(
+    self, count: int, packing: Packing | None = None
+  ) -> list[batches.Batch]:
+    """The first `count` batches with targets; rows beyond the end have weight 0.
+
+    Args:
+      count: Of batches before they are packed, over all tasks.
+      packing: How the same examples are packed into fewer batches where the config says
+        `pack`; None leaves them.
+    """
     found: list[batches.Batch] = []
     if not self._tasks:
       return found
+    size, left = self._config.batch_size, count
     for dataset in self._evaluator.cached_model_datasets.values():
-      for batch, indices in batches.padded_batches(dataset, self._config.batch_size):
-        if len(found) == count:
-          return found
-        weights = batch["decoder_loss_weights"].copy()
-        weights[len(indices) :] = 0
-        found.append({**batch, "decoder_loss_weights": weights})
+      taken = list(itertools.islice(batches.padded_batches(dataset, size), left))
+      left -= len(taken)
+      if packing is not None and self._config.pack:
+        found += _packed(taken, size, packing)
+      else:
+        found += [_weighted(*one) for one in taken]
     return found
 
   def _task_of(self, dataset: Any) -> str:
@@ -143,12 +155,34 @@ class Evaluation:
     results: list[tuple[int, Any]] = []
     size = self._config.batch_size
     bar = Progress("evaluate", -(-max(0, int(dataset.cardinality())) // size), rows=size)
-    for batch, indices in batches.padded_batches(dataset, self._config.batch_size):
+    for batch, indices in batches.batches_by_length(dataset, size):
       output = np.asarray(function(batch))
       results += [(int(i), row) for i, row in zip(indices, output, strict=False)]
       bar.update(-(-len(results) // size))
     bar.close()
-    return results
+    return sorted(results, key=operator.itemgetter(0))
+
+
+def _weighted(batch: batches.Batch, indices: np.ndarray) -> batches.Batch:
+  """A batch whose rows beyond the end have no weight."""
+  weights = batch["decoder_loss_weights"].copy()
+  weights[len(indices) :] = 0
+  return {**batch, "decoder_loss_weights": weights}
+
+
+def _packed(
+  taken: Sequence[tuple[batches.Batch, np.ndarray]], size: int, packing: Packing
+) -> list[batches.Batch]:
+  """The real rows of batches of one shape, packed."""
+  if not taken:
+    return []
+  names = {"inputs": "encoder_input_tokens", "targets": "decoder_target_tokens"}
+  lengths = {name: taken[0][0][feature].shape[1] for name, feature in names.items()}
+  chunks = (
+    {name: batch[feature][: len(indices)] for name, feature in names.items()}
+    for batch, indices in taken
+  )
+  return list(Packer(chunks, lengths, size, packing))
 
 
 def _decoded(task: seqio.Task, rows: Any) -> list[str]:

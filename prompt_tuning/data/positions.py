@@ -1,17 +1,22 @@
 """Where an iterator of tf.data stands, as files that only its own pipeline reads again.
 
 NAME.index  NAME.data-00000-of-00001    TensorFlow's: every op's state, buffers included
+NAME.npz                                what was read and is not used yet, if anything
 NAME.json                               what they are of; written last
 """
 
+import io
 import json
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from etils import epath
 
 Facts = dict[str, Any]  # what a position is of: JSON values
+Arrays = Mapping[str, np.ndarray]
 _TENSORFLOW = {"tensorflow": tf.__version__}  # its ops' states are its own affair
 
 
@@ -19,13 +24,16 @@ class Unusable(Exception):
   """A position that cannot be continued from; the message says why."""
 
 
-def write(iterator: Any, path: os.PathLike, facts: Facts) -> bool:
+def write(
+  iterator: Any, path: os.PathLike, facts: Facts, arrays: Arrays | None = None
+) -> bool:
   """Writes the position of an iterator, unless its pipeline has an op without one.
 
   Args:
     iterator: Of a `tf.data.Dataset`; it goes on as if nothing had been written.
     path: Folder, which is made, and NAME; there are no such files yet.
     facts: What `read` must be given to accept the files.
+    arrays: What `read` gives back.
 
   Returns:
     Whether the position is there. An op that runs Python code has none.
@@ -44,12 +52,27 @@ def write(iterator: Any, path: os.PathLike, facts: Facts) -> bool:
     raise OSError(
       f"the position of the data cannot be written ({error.message})"
     ) from error
+  if arrays:
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    _arrays_file(target).write_bytes(content.getvalue())
   _facts_file(target).write_text(json.dumps({**facts, **_TENSORFLOW}))
   return True
 
 
-def read(iterator: Any, path: os.PathLike, facts: Facts) -> None:
+def read(
+  iterator: Any, path: os.PathLike, facts: Facts, names: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
   """Sets a new iterator to a written position; what it gives next would have come next.
+
+  Args:
+    iterator: Of the same `tf.data.Dataset`.
+    path: See `write`.
+    facts: See `write`.
+    names: Of the arrays that were written, all of them.
+
+  Returns:
+    Those arrays.
 
   Raises:
     Unusable: There is no whole position, or it is of something else. The iterator is then
@@ -68,9 +91,19 @@ def read(iterator: Any, path: os.PathLike, facts: Facts) -> None:
   try:
     status = tf.train.Checkpoint(iterator=iterator).read(os.fspath(target))
     status.assert_consumed()
-  except Exception as error:  # TensorFlow's readers raise what they like
+    return _arrays(target, names) if names else {}
+  except Exception as error:  # TensorFlow's readers, and zip's, raise what they like
     why = " ".join(str(error).split())[:200]
     raise Unusable(f"{target} is damaged ({why})") from error
+
+
+def _arrays(target: epath.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+  with np.load(io.BytesIO(_arrays_file(target).read_bytes())) as content:
+    return {name: content[name] for name in names}
+
+
+def _arrays_file(target: epath.Path) -> epath.Path:
+  return target.with_name(f"{target.name}.npz")
 
 
 def _facts_file(target: epath.Path) -> epath.Path:

@@ -27,6 +27,7 @@ from prompt_tuning.data.dataset_config import DatasetConfig
 EXAMPLES = 16_384  # that a shard has at least
 OF_A_MEMBER = 64  # of each member of a mixture
 MOST = 8
+_CHUNK = 32
 _EVEN_FILES = 32  # for each shard, from which on one more or less does not matter
 _SEED_STEP = 1_000_003  # far more than the seeds that seqio counts up from one
 
@@ -41,7 +42,7 @@ def number_of_shards(config: DatasetConfig, provider: Any) -> int:
   if config.num_shards is not None:
     return config.num_shards
   tasks = registry.tasks_with_split(provider, config.split)
-  sizes = [size for task in tasks if (size := _examples(config, task)) is not None]
+  sizes = [size for task in tasks if (size := _size(config, task)) is not None]
   if len(sizes) < len(tasks):
     return 1
   found = 1
@@ -63,15 +64,44 @@ def pipeline(
   Shard 0 has the seed of the config; the others' are apart from it, so that the shards of
   a mixture do not all draw the same member, nor the same random numbers.
   """
+  converter = seqio.EncDecFeatureConverter(pack=False)
+  rows = _examples(config, provider, index, num_shards, converter)
+  batches = rows.batch(config.batch_size // num_shards, drop_remainder=True)
+  return batches.with_options(_in_order()).prefetch(4)
+
+
+def examples(
+  config: DatasetConfig, provider: Any, index: int, num_shards: int
+) -> tf.data.Dataset:
+  """The endless examples of one shard, those of `pipeline` in its order, in chunks.
+
+  Each is {"inputs", "targets"}: [32, longest] int32; a task may have no "inputs". One by
+  one they would take several times as long.
+  """
+  assert config.task_feature_lengths is not None
+  converter = seqio.PassThroughFeatureConverter()
+  found = _examples(config, provider, index, num_shards, converter)
+  names = found.element_spec.keys() & config.task_feature_lengths.keys()
+  tokens = found.map(lambda row: {name: row[name] for name in sorted(names)})
+  return tokens.padded_batch(_CHUNK).with_options(_in_order()).prefetch(4)
+
+
+def _examples(
+  config: DatasetConfig,
+  provider: Any,
+  index: int,
+  num_shards: int,
+  converter: seqio.FeatureConverter,
+) -> tf.data.Dataset:
   seed = config.seed
   if num_shards > 1:
     provider = _dealt(provider, config)
     seed = None if seed is None else seed + _SEED_STEP * index
   with _nothing_cached_by_tfds():
-    dataset = seqio.get_dataset(
+    return seqio.get_dataset(
       provider,
       config.task_feature_lengths,
-      seqio.EncDecFeatureConverter(pack=False),
+      converter,
       dataset_split=config.split,
       use_cached=config.use_cached,
       shuffle=config.shuffle,
@@ -80,10 +110,12 @@ def pipeline(
       seed=seed,
       verbose=False,
     )
+
+
+def _in_order() -> tf.data.Options:
   options = tf.data.Options()
   options.deterministic = True
-  batches = dataset.batch(config.batch_size // num_shards, drop_remainder=True)
-  return batches.with_options(options).prefetch(4)
+  return options
 
 
 class _Dealt:
@@ -131,7 +163,7 @@ def _dealt(provider: Any, config: DatasetConfig) -> Any:
   return found
 
 
-def _examples(config: DatasetConfig, task: seqio.Task) -> float | None:
+def _size(config: DatasetConfig, task: seqio.Task) -> float | None:
   if config.use_cached and task.supports_caching:
     return task.get_cached_stats(config.split)["examples"]
   return task.num_input_examples(config.split)

@@ -12,6 +12,8 @@ from etils import epath
 from prompt_tuning import checks
 from prompt_tuning.data import batches, positions, shards
 from prompt_tuning.data.dataset_config import DatasetConfig
+from prompt_tuning.data.open_shard import OpenShard
+from prompt_tuning.data.packing import Packing
 
 
 class TrainingBatches(Iterator[batches.Batch]):
@@ -32,14 +34,21 @@ class TrainingBatches(Iterator[batches.Batch]):
     config: What to read; `seed` must be set.
     provider: The seqio Task or Mixture.
     rows: Of the global batch, contiguous; all where None.
+    packing: How several examples share a row; None is one example for each row.
 
   Attributes:
     step: Batches that are behind.
     note: A line that says how it came to its first batch.
   """
 
-  def __init__(self, config: DatasetConfig, provider: Any, rows: range | None = None):
-    self._config, self._provider = config, provider
+  def __init__(
+    self,
+    config: DatasetConfig,
+    provider: Any,
+    rows: range | None = None,
+    packing: Packing | None = None,
+  ):
+    self._config, self._provider, self._packing = config, provider, packing
     self._rows = range(config.batch_size) if rows is None else rows
     self._num_shards = shards.number_of_shards(config, provider)
     self.step, self.note = 0, "the data start at their beginning"
@@ -54,13 +63,14 @@ class TrainingBatches(Iterator[batches.Batch]):
     *,
     rows: range | None = None,
     folder: os.PathLike | None = None,
+    packing: Packing | None = None,
   ) -> Self:
     """The batches from number `step` on.
 
     They continue from the positions in `folder`; where one is missing, damaged or of
     another step, all before `step` are read again and dropped. `note` says which.
     """
-    found = cls(config, provider, rows)
+    found = cls(config, provider, rows, packing)
     if step:
       found._go_to(step, folder)
     return found
@@ -92,8 +102,8 @@ class TrainingBatches(Iterator[batches.Batch]):
       OSError: They cannot be written.
     """
     for shard in self._shards:
-      if shard.first_row in self._rows and not positions.write(
-        shard.iterator, self._file(folder, shard), self._facts(shard, self.step)
+      if shard.first_row in self._rows and not shard.opened.save(
+        self._file(folder, shard), self._facts(shard, self.step)
       ):
         return False
     return True
@@ -105,9 +115,10 @@ class TrainingBatches(Iterator[batches.Batch]):
     for index in range(rows.start // block, -(-rows.stop // block)):
       first = index * block
       mine = slice(max(rows.start - first, 0), min(rows.stop - first, block))
-      dataset = shards.pipeline(self._config, self._provider, index, self._num_shards)
-      shapes = str(dataset.element_spec)
-      self._shards.append(_Shard(index, first, mine, shapes, dataset.as_numpy_iterator()))
+      opened = OpenShard(
+        self._config, self._provider, index, self._num_shards, self._packing
+      )
+      self._shards.append(_Shard(index, first, mine, opened))
 
   def _go_to(self, step: int, folder: os.PathLike | None) -> None:
     started = time.monotonic()
@@ -126,13 +137,12 @@ class TrainingBatches(Iterator[batches.Batch]):
     if folder is None:
       raise positions.Unusable("no position was saved")
     for shard in self._shards:
-      facts = self._facts(shard, step)
-      positions.read(shard.iterator, self._file(folder, shard), facts)
+      shard.opened.restore(self._file(folder, shard), self._facts(shard, step))
     self.step = step
 
   def _part(self, shard: "_Shard") -> batches.Batch:
     try:
-      return {name: rows[shard.mine] for name, rows in next(shard.iterator).items()}
+      return {name: rows[shard.mine] for name, rows in next(shard.opened).items()}
     except StopIteration:
       if self._num_shards == 1:
         raise batches.empty(self._config) from None
@@ -157,7 +167,6 @@ class TrainingBatches(Iterator[batches.Batch]):
       "task": config.mixture_or_task_name,
       "split": config.split,
       "order": f"shuffle {config.shuffle}, seed {config.seed}",
-      "shape of rows": shard.shapes,
     }
 
 
@@ -169,12 +178,10 @@ class _Shard:
     index: Of the shard.
     first_row: Of its block, in the global batch.
     mine: The process's rows of the block.
-    shapes: Of its batches, in words.
-    iterator: Over its batches, whole blocks as numpy arrays.
+    opened: Its whole blocks.
   """
 
   index: int
   first_row: int
   mine: slice
-  shapes: str
-  iterator: Any
+  opened: OpenShard

@@ -11,6 +11,8 @@ from prompt_tuning import checks
 from prompt_tuning.data import vocabularies
 from prompt_tuning.data.board import Board
 from prompt_tuning.data.evaluation import Evaluation
+from prompt_tuning.data.packing import Packing
+from prompt_tuning.data.table import Table
 
 
 @pytest.fixture
@@ -98,6 +100,125 @@ def test_teacher_forced_batches_give_padding_no_weight(evaluation):
   assert last["encoder_input_tokens"].shape[0] == 3
   assert len(evaluation.teacher_forced(1)) == 1
   assert evaluation.teacher_forced(0) == []
+
+
+def test_batches_are_counted_over_all_tasks(dataset_config, numbers):
+  again = seqio.TaskRegistry.add(
+    f"{numbers.name}_again",
+    source=numbers.source,
+    preprocessors=numbers.preprocessors,
+    output_features=numbers.output_features,
+    metric_fns=numbers.metric_fns,
+  )
+  name = f"{numbers.name}_twice"
+  seqio.MixtureRegistry.add(name, [(numbers.name, 1.0), (again.name, 1.0)])
+  config = dataset_config(
+    mixture_or_task_name=name, split="validation", batch_size=3, shuffle=False
+  )
+  evaluation = Evaluation(config, seqio.get_mixture_or_task(name), None)
+  assert [len(evaluation.teacher_forced(n)) for n in (0, 1, 3, 9)] == [0, 1, 3, 4]
+
+
+def spelled(batch, name):
+  """The texts of the segments of packed rows, or of rows with weight."""
+  decode = vocabularies.EMBEDDED.load().decode
+  side = name.split("_")[0]
+  weighted = (batch["decoder_loss_weights"].max(axis=1, keepdims=True) > 0).astype(int)
+  ids = batch.get(f"{side}_segment_ids", np.broadcast_to(weighted, batch[name].shape))
+  return [
+    decode(row[segments == n].tolist())
+    for row, segments in zip(batch[name], ids, strict=True)
+    for n in range(1, segments.max() + 1)
+  ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 10])
+def test_packed_batches_have_the_examples_of_the_unpacked(count, dataset_config, numbers):
+  config = dataset_config(
+    split="validation",
+    batch_size=3,
+    shuffle=False,
+    pack=True,
+    task_feature_lengths={"inputs": 24, "targets": 9},
+  )
+  evaluation = Evaluation(config, numbers, None)
+  packing = Packing(prompt_len=2)
+  unpacked, packed = (
+    evaluation.teacher_forced(count),
+    evaluation.teacher_forced(count, packing),
+  )
+  for name in ("encoder_input_tokens", "decoder_target_tokens"):
+    ours = [text for batch in packed for text in spelled(batch, name)]
+    theirs = [text for batch in unpacked for text in spelled(batch, name)]
+    assert sorted(ours) == sorted(theirs) and len(theirs) == min(5, 3 * count)
+  for name in ("decoder_target_tokens", "decoder_loss_weights"):
+    assert sum(b[name].sum() for b in packed) == sum(
+      (b[name] * (b["decoder_loss_weights"] > 0)).sum() for b in unpacked
+    )
+  (batch,) = packed
+  assert batch["encoder_segment_ids"].shape == (3, 26)
+  assert not batch["decoder_loss_weights"][-1].any()
+
+
+def test_teacher_forced_batches_are_packed_where_the_config_says_so(evaluation):
+  first, _ = evaluation.teacher_forced(10, Packing(prompt_len=2))
+  assert "encoder_segment_ids" not in first
+
+
+@pytest.fixture
+def embedded():
+  vocabularies.use(vocabularies.EMBEDDED)
+  yield
+  vocabularies.use(None)
+
+
+@pytest.mark.usefixtures("embedded")
+@pytest.mark.parametrize("measured", [True, False])
+def test_predictions_are_in_order_whatever_their_length(measured, dataset_config, tmp_path):
+  path = tmp_path / "validation.csv"
+  texts = ["long words " * (60 - i if i % 3 else 1) + str(i) for i in range(25)]
+  path.write_text("text,label\n" + "".join(f"{text},{i}\n" for i, text in enumerate(texts)))
+  Table(
+    name=f"lengths_of_the_evaluation_test_{measured}",
+    train=str(path),
+    validation=str(path),
+    inputs="{text}",
+    targets="label",
+  ).register()
+  task = seqio.get_mixture_or_task(f"lengths_of_the_evaluation_test_{measured}")
+  if not measured:
+    task = seqio.TaskRegistry.add(
+      f"{task.name}_task",
+      source=task.source,
+      preprocessors=task.preprocessors,
+      output_features=task.output_features,
+    )
+  config = dataset_config(
+    mixture_or_task_name=task.name,
+    split="validation",
+    batch_size=4,
+    shuffle=False,
+    task_feature_lengths={"inputs": 300, "targets": 6},
+  )
+  shapes = set()
+
+  def repeat(batch, task):
+    """The last number of each input."""
+    shapes.add(batch["encoder_input_tokens"].shape)
+    spelling = vocabularies.EMBEDDED.load()
+    found = np.zeros((len(batch["encoder_input_tokens"]), 6), np.int32)
+    for row, tokens in zip(found, batch["encoder_input_tokens"], strict=True):
+      answer = [*spelling.encode(spelling.decode(tokens.tolist()).split()[-1]), 1]
+      row[: len(answer)] = answer
+    return found
+
+  evaluation = Evaluation(config, task, None)
+  if measured:
+    found = evaluation.run(repeat, None, 0)[1][task.name]
+  else:
+    found = evaluation.unmeasured(repeat)[task.name][1]
+  assert found == [str(i) for i in range(25)]
+  assert 1 < len(shapes) <= 5
 
 
 def test_a_split_without_examples_is_refused(dataset_config, numbers):

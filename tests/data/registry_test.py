@@ -126,8 +126,6 @@ def test_only_the_rows_that_a_run_reads_make_its_identity(table):
   assert with_test.identity() != found.identity()
 
 
-def test_packing_and_empty_batches_are_refused(dataset_config):
-  with pytest.raises(checks.InputError, match="pack is True"):
-    dataset_config(pack=True)
+def test_empty_batches_are_refused(dataset_config):
   with pytest.raises(checks.InputError, match="BATCH_SIZE is 0"):
     dataset_config(batch_size=0)

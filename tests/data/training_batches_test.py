@@ -1,7 +1,10 @@
 """Training batches: the same for any number of processes, continued where they were."""
 
+import collections
+import dataclasses
 import itertools
 import json
+import pathlib
 import shutil
 
 import dealt_tasks
@@ -13,6 +16,7 @@ from dealt_tasks import assert_equal, config, decoded
 
 from prompt_tuning import checks
 from prompt_tuning.data import vocabularies
+from prompt_tuning.data.packing import Packing
 from prompt_tuning.data.table import Table
 from prompt_tuning.data.training_batches import TrainingBatches
 
@@ -343,6 +347,131 @@ def test_a_folder_that_cannot_be_written_is_an_oserror(task, tmp_path):
     TrainingBatches(config(task), task).save(tmp_path / "file")
 
 
+# Packed rows, of 12 + 3 places each: two or three examples, an epoch in under two batches.
+
+PACKED = Packing(prompt_len=3, combine="suffix_before_eos", pending=10)
+
+
+def tokens(batch):
+  """The inputs in a packed batch, row by row, each as a tuple."""
+  return [
+    tuple(row[(ids == n) & (slots == 0)])
+    for row, ids, slots in zip(
+      batch["encoder_input_tokens"],
+      batch["encoder_segment_ids"],
+      batch["encoder_prompt_slots"],
+      strict=True,
+    )
+    for n in range(1, ids.max() + 1)
+  ]
+
+
+def test_packed_rows_hold_the_examples_of_the_unpacked(task):
+  settings = config(task, task_feature_lengths={"inputs": 36, "targets": 12})
+  packed = take(TrainingBatches(settings, task, packing=PACKED), 6)
+  found = [one for batch in packed for one in tokens(batch)]
+  unpacked = take(one_pipeline(settings, task), 60)
+  read = [tuple(row[row > 0]) for b in unpacked for row in b["encoder_input_tokens"]]
+  assert 2 * 6 * 8 < len(found) < len(read) - PACKED.pending
+  # Of what was read first nothing is missing but what is pending.
+  first = collections.Counter(read[: len(found) + PACKED.pending])
+  assert collections.Counter(found) <= first
+
+
+@pytest.mark.parametrize(
+  ("task", "number"),
+  [("function", 1), ("mixture", 2)],
+  indirect=["task"],
+)
+def test_restored_packed_batches_are_those_that_would_have_come_next(
+  task, number, tmp_path
+):
+  settings, positions = config(task, num_shards=number), (0, 1, 5)
+  batches, found = TrainingBatches(settings, task, packing=PACKED), []
+  for step in range(9):
+    if step in positions:
+      assert batches.save(tmp_path / str(step))
+    found += take(batches, 1)
+  assert_equal(found, take(TrainingBatches(settings, task, packing=PACKED), 9))
+  for step in positions[1:]:
+    folder = tmp_path / str(step)
+    again = TrainingBatches.at(settings, task, step, folder=folder, packing=PACKED)
+    assert "continue" in again.note and again.step == step
+    assert_equal(take(again, 9 - step), found[step:])
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 2)])
+def test_packed_batches_are_alike_for_any_number_of_processes(
+  task, before, after, tmp_path
+):
+  settings = config(task, num_shards=2)
+  expected = take(TrainingBatches(settings, task, packing=PACKED), 6)
+  for rows in process_rows(before):
+    batches = TrainingBatches(settings, task, rows, PACKED)
+    ours = [{name: a[rows.start : rows.stop] for name, a in b.items()} for b in expected]
+    assert_equal(take(batches, 3), ours[:3])
+    assert batches.save(tmp_path)
+  for rows in process_rows(after):
+    again = TrainingBatches.at(
+      settings, task, 3, rows=rows, folder=tmp_path, packing=PACKED
+    )
+    assert "continue" in again.note
+    ours = [{name: a[rows.start : rows.stop] for name, a in b.items()} for b in expected]
+    assert_equal(take(again, 3), ours[3:])
+
+
+@pytest.mark.parametrize("task", ["generated"], indirect=True)
+def test_packed_batches_that_cannot_be_saved_are_read_again(task, tmp_path):
+  settings = config(task)
+  batches = TrainingBatches(settings, task, packing=PACKED)
+  found = take(batches, 2)
+  assert not batches.save(tmp_path) and list(tmp_path.iterdir()) == []
+  found += take(batches, 2)
+  again = TrainingBatches.at(settings, task, 2, folder=tmp_path, packing=PACKED)
+  assert "read again" in again.note
+  assert_equal(take(again, 2), found[2:])
+
+
+def _cut_pending(path):
+  path.write_bytes(path.read_bytes()[:-9])
+
+
+def _flip_pending(path):
+  content = bytearray(path.read_bytes())
+  content[200] ^= 16
+  path.write_bytes(content)
+
+
+@pytest.mark.parametrize("harm", [_cut_pending, _flip_pending, pathlib.Path.unlink])
+def test_a_position_without_what_was_pending_is_not_used(harm, task, tmp_path):
+  settings = config(task)
+  batches = TrainingBatches.at(settings, task, 2, packing=PACKED)
+  assert batches.save(tmp_path)
+  harm(next(tmp_path.glob("*.npz")))
+  again = TrainingBatches.at(settings, task, 2, folder=tmp_path, packing=PACKED)
+  assert "read again" in again.note and "damaged" in again.note
+  assert_equal(take(again, 2), take(batches, 2))
+
+
+@pytest.mark.parametrize(
+  "other",
+  [
+    {"packing": dataclasses.replace(PACKED, prompt_len=4)},
+    {"packing": dataclasses.replace(PACKED, pending=9)},
+    {"packing": None},
+    {"batch_size": 4},
+    {"task_feature_lengths": {"inputs": 13, "targets": 4}},
+  ],
+)
+def test_a_position_of_other_packing_is_not_used(other, task, tmp_path):
+  settings = config(task)
+  assert TrainingBatches.at(settings, task, 1, packing=PACKED).save(tmp_path)
+  packing = other.pop("packing", PACKED)
+  settings = dataclasses.replace(settings, **other)
+  again = TrainingBatches.at(settings, task, 1, folder=tmp_path, packing=packing)
+  assert "is of another" in again.note
+
+
 # Errors.
 
 
@@ -351,10 +480,11 @@ def test_a_split_without_examples_is_refused(dataset_config, numbers):
     next(TrainingBatches(dataset_config(split="empty"), numbers))
 
 
-def test_a_shard_without_examples_is_refused():
+@pytest.mark.parametrize("packing", [None, PACKED])
+def test_a_shard_without_examples_is_refused(packing):
   task = dealt_tasks.function(size=3)
   with pytest.raises(checks.InputError, match=r"shard 3 of 4 .* no example.*DATA_SHARDS"):
-    next(TrainingBatches(config(task, num_shards=4), task))
+    next(TrainingBatches(config(task, num_shards=4), task, packing=packing))
 
 
 def test_a_shard_without_examples_of_a_member_is_refused():

@@ -415,11 +415,6 @@ def test_a_batch_that_does_not_divide_into_microbatches(refused_training):
   assert "BATCH_SIZE 11 does not divide into 3 microbatches" in message
 
 
-def test_packing(refused_training):
-  message = refused_training("--gin.train/utils.DatasetConfig.pack=True")
-  assert "pack is True" in message and "expected False" in message
-
-
 def test_a_split_model(refused_training):
   message = refused_training("--gin.partitioning.PjitPartitioner.num_partitions=3")
   assert "num_partitions is 3" in message
