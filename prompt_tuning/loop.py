@@ -18,6 +18,7 @@ from etils import epath
 from prompt_tuning import progress
 from prompt_tuning.checkpoints import run_state
 from prompt_tuning.preemption import Preempted, Preemption
+from prompt_tuning.training.trainer import Trainer
 from prompt_tuning.watchdog import Watchdog
 
 Values = dict[str, float]
@@ -40,6 +41,17 @@ class Periods:
   stats: int
   evaluate: int
   save: int
+
+  @classmethod
+  def of(cls, trainer: Trainer, first: int, last: int) -> "Periods":
+    """Those of a trainer between two steps."""
+    return cls(
+      first=first,
+      last=last,
+      stats=trainer.stats_period,
+      evaluate=trainer.eval_period,
+      save=trainer.save_period,
+    )
 
 
 class Log(Protocol):

@@ -150,14 +150,7 @@ class _Run:
 
   def train(self) -> None:
     """Runs the loop from where it stands."""
-    trainer = self.config.trainer
-    periods = loop.Periods(
-      first=self.first,
-      last=self.last,
-      stats=trainer.stats_period,
-      evaluate=trainer.eval_period,
-      save=trainer.save_period,
-    )
+    periods = loop.Periods.of(self.config.trainer, self.first, self.last)
     size = self.config.train_dataset.batch_size
     self.session.run(self, periods, int(self.state.step), rows=size)
 
