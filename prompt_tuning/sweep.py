@@ -207,9 +207,11 @@ class _Sweep:
     values: loop.Values = {}
     left = {}
     for place, member in enumerate(self.running):
-      found = self._evaluate(member, self.bank.params(place), done)
+      params = self.bank.params(place)
+      found = self._evaluate(member, params, done)
       values |= {f"{member.name}/{name}": value for name, value in found.items()}
       if self.memory.records[member.name].best.stopped:
+        member.run.learned.save_step(self.folder / member.folder, done, params)
         left[member.name] = TIRED
     self._leave(left, done)
     return values
