@@ -62,6 +62,7 @@ CONFIGURABLES = {
 # What a command runs: name in gin -> the dataclass that it binds.
 RUNS = {
   "train.train": "prompt_tuning.train_config:TrainConfig",
+  "sweep.sweep": "prompt_tuning.sweep_config:SweepConfig",
   "eval.evaluate": "prompt_tuning.eval:EvalConfig",
   "ensemble.ensemble": "prompt_tuning.ensemble:EnsembleConfig",
   "infer.infer": "prompt_tuning.infer:InferConfig",

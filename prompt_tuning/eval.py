@@ -8,7 +8,6 @@ EVAL_OUTPUT_DIR/
 """
 
 import dataclasses
-import importlib.util
 import json
 import sys
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from prompt_tuning import (
   trees,
 )
 from prompt_tuning import prediction as predictions
+from prompt_tuning.analysis import pictures
 from prompt_tuning.checkpoints import prompt_files
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data import quiet
@@ -161,7 +161,7 @@ def evaluate(config: EvalConfig, config_text: str = "") -> dict[str, Any]:
   if writes:
     text = json.dumps(results, indent=2) + "\n"
     files.write_atomically(folder / "results.json", text.encode())
-    _draw(results, folder / "results.svg")
+    pictures.where_possible(pictures.scorecards, results, folder / "results.svg")
   return results
 
 
@@ -213,18 +213,6 @@ def _scored(
   if distributed.is_first():
     written = handing_in.write(answered, run.datasets(), submission)
   return scorecard.card(one.path, one.step, found, run.datasets(), written)
-
-
-def _draw(results: dict[str, Any], path: epath.Path) -> None:
-  """Draws the results, where there are any and matplotlib is installed."""
-  if importlib.util.find_spec("matplotlib") is None:
-    print(
-      "no picture: it needs matplotlib, pip install 'prompt-tuning[docs]'", file=sys.stderr
-    )
-    return
-  from prompt_tuning.analysis import pictures
-
-  pictures.scorecards(results, path)
 
 
 if __name__ == "__main__":

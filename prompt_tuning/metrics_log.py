@@ -48,6 +48,35 @@ class MetricsLog:
       self._board.close()
 
 
+class MetricsLogs:
+  """Several logs as one: "name/loss" goes to the log of `name` as "loss".
+
+  Args:
+    folders: {name: folder}.
+    first_step: See `MetricsLog`.
+  """
+
+  def __init__(self, folders: Mapping[str, epath.Path], first_step: int):
+    self._logs = {n: MetricsLog(folder, first_step) for n, folder in folders.items()}
+
+  def write(self, step: int, values: Mapping[str, float]) -> None:
+    """Adds one row to each log that has values."""
+    rows: dict[str, dict[str, float]] = {}
+    for key, value in values.items():
+      name, _, rest = key.partition("/")
+      rows.setdefault(name, {})[rest] = value
+    for name, row in rows.items():
+      self._logs[name].write(step, row)
+
+  def __enter__(self) -> "MetricsLogs":
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    """Ends all of them."""
+    for log in self._logs.values():
+      log.__exit__()
+
+
 class _Board:
   """An events file of TensorBoard, written at once.
 

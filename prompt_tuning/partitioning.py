@@ -304,11 +304,15 @@ def speaks_for_rows(batch_size: int, mesh: Mesh) -> bool:
   return jax.process_index() == min(index for index, found in held.items() if found == mine)
 
 
-def from_rows(local: Mapping[str, Any], batch_size: int, mesh: Mesh) -> dict[str, Array]:
-  """A global batch of which every process gives its `rows`."""
+def from_rows(
+  local: Mapping[str, Any], batch_size: int, mesh: Mesh, axis: int = 0
+) -> dict[str, Array]:
+  """A global batch of which every process gives its `rows`; they are counted by `axis`."""
   return {
     name: jax.make_array_from_process_local_data(
-      by_rows(mesh), np.asarray(x), (batch_size, *np.shape(x)[1:])
+      by_rows(mesh, axis),
+      np.asarray(x),
+      (*np.shape(x)[:axis], batch_size, *np.shape(x)[axis + 1 :]),
     )
     for name, x in local.items()
   }
@@ -328,7 +332,7 @@ def shard_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, Array]:
 
 
 @functools.lru_cache(maxsize=8)
-def by_rows(mesh: Mesh) -> NamedSharding:
-  """How the rows of a batch lie: a share on each copy of the model."""
+def by_rows(mesh: Mesh, axis: int = 0) -> NamedSharding:
+  """How the rows of a batch, on `axis`, lie: a share on each copy of the model."""
   parts = tuple(name for name in mesh.axis_names if name != "model")
-  return NamedSharding(mesh, PartitionSpec(parts))
+  return NamedSharding(mesh, PartitionSpec(*[None] * axis, parts))

@@ -30,26 +30,24 @@ from prompt_tuning import (
   checks,
   distributed,
   files,
+  loop,
   metrics_log,
   partitioning,
   throughput,
   trees,
 )
-from prompt_tuning.checkpoints import run_state, t5x
+from prompt_tuning.checkpoints import t5x
 from prompt_tuning.data import token_arrays
 from prompt_tuning.data.token_arrays import TokenArrays
 from prompt_tuning.models import parameters
 from prompt_tuning.models.parameters import Parameters
 from prompt_tuning.models.t5 import T5
-from prompt_tuning.preemption import Preempted, Preemption
 from prompt_tuning.pretrain_config import PretrainConfig
-from prompt_tuning.progress import Progress
 from prompt_tuning.prompts.prompted import PromptedT5
 from prompt_tuning.training import state as states
 from prompt_tuning.training import steps
 from prompt_tuning.training.losses import Loss
 from prompt_tuning.types import Tunable
-from prompt_tuning.watchdog import Watchdog
 
 
 @dataclasses.dataclass
@@ -87,24 +85,21 @@ def pretrain(config: PretrainConfig, config_text: str = "") -> dict[str, Any]:
   """
   folder = files.output_folder(config.model_dir, "MODEL_DIR")
   distributed.share(folder, "MODEL_DIR")
-  with (
-    run_state.writing(folder),
-    run_state.Saver(folder) as saver,
-    Preemption() as preemption,
-  ):
-    run = _Run(config, folder, saver)
+  with loop.session(folder) as session:
+    run = _Run(config, session)
     if run.writes:
       (folder / "config.gin").write_text(config_text)
-    run.loop(preemption)
-    saver.wait()
+    run.train()
     return run.finish()
 
 
 class _Run:
-  """The objects of a run: built by the constructor, moved by `loop`."""
+  """The objects of a run, and what its loop asks of them (`loop.Work`)."""
 
-  def __init__(self, config: PretrainConfig, folder: Any, saver: run_state.Saver):
-    self.config, self.folder, self.saver = config, folder, saver
+  stopped = False  # there is no patience
+
+  def __init__(self, config: PretrainConfig, session: loop.Session):
+    self.config, self.session, self.folder = config, session, session.folder
     place = pathlib.Path(config.tokens).expanduser()
     manifest = token_arrays.manifest(place)
     config.check_vocabulary(manifest["vocabulary"])
@@ -127,6 +122,7 @@ class _Run:
     shardings = self.layout.like(state, trees.flat_variables(self.split.tunable))
     self.state = partitioning.put(self._resumed(state), shardings)
     self.meter = throughput.Meter(**self.memory.meter)
+    self.began: float | None = None  # of the steps that are being measured
     self.step_fn = steps.train_step(
       self.split, transformation, config.loss, shardings=shardings
     )
@@ -154,75 +150,64 @@ class _Run:
     return nnx.merge(graph, self.layout.place(weights))
 
   def _resumed(self, state: states.TrainState) -> states.TrainState:
-    newest = run_state.latest(self.folder)
-    if newest is None:
+    found = self.session.resumed(self.memory.identity)
+    if found is None:
       return state
-    found = run_state.load(self.folder, newest)
-    run_state.check_identity(self.folder, found.memory["identity"], self.memory.identity)
     self.memory = Memory(**found.memory)
     return found.onto(state)
 
-  def loop(self, preemption: Preemption) -> None:
-    """Trains until the last step, or until told to stop."""
-    config, last = self.config, self.first + self.config.total_steps
-    done = int(self.state.step)
-    if done == last:
-      return
+  def train(self) -> None:
+    """Runs the loop from where it stands."""
+    config, done = self.config, int(self.state.step)
+    last = self.first + config.total_steps
     if done > last:
       raise checks.InputError(
         f"{self.folder} is at step {done} already, TRAIN_STEPS ends at {last}, expected a "
         "later step; raise TRAIN_STEPS or choose another MODEL_DIR"
       )
-    with (
-      metrics_log.MetricsLog(self.folder, done) as log,
-      Progress("pretrain", config.total_steps, done - self.first) as bar,
-      Watchdog() as watchdog,
-    ):
-      self._steps(done, last, preemption, log, bar, watchdog)
+    periods = loop.Periods(
+      first=self.first,
+      last=last,
+      stats=config.stats_period,
+      evaluate=config.eval_period,
+      save=config.save_period,
+    )
+    self.session.run(self, periods, done, "pretrain")
 
-  def _steps(
-    self,
-    done: int,
-    last: int,
-    preemption: Preemption,
-    log: metrics_log.MetricsLog,
-    bar: Progress,
-    watchdog: Watchdog,
-  ) -> None:
-    config, sums = self.config, self.memory.sums
-    began = time.perf_counter()
-    while done < last:
-      watchdog.beat(f"step {done + 1}")
-      self._step(done - self.first, sums)
-      done += 1
-      count, final = done - self.first, done == last
-      values: dict[str, float] = {}
-      if count % config.stats_period == 0 or final:
-        values, sums = _row(sums, "loss"), {}
-        bar.update(count, values)
-      evaluate = count % config.eval_period == 0 or final
-      stop = preemption.reached(done)
-      save = count % config.save_period == 0 or evaluate or stop
-      if values or save:
-        jax.block_until_ready(self.state)
-        self.meter.seconds += time.perf_counter() - began
-        if evaluate:
-          watchdog.beat(f"evaluation at step {done}")
-          self.memory.held_out = self._held_out()
-          peak = throughput.matmul_peak(config.model.dtype) * self.mesh.size
-          self.memory.peaks.append(peak)
-          values = {**values, **self.memory.held_out}
-        if values:
-          log.write(done, values)
-        if save:
-          self._save(done, sums)
-        if stop and done < last:
-          self.saver.wait()
-          raise Preempted(done)
-        began = time.perf_counter()
+  def log(self, done: int) -> metrics_log.MetricsLog:
+    """See `loop.Work`."""
+    return metrics_log.MetricsLog(self.folder, done)
 
-  def _step(self, index: int, sums: dict[str, list]) -> None:
-    """Update number `index` of this run."""
+  def stats(self, done: int) -> loop.Values:
+    """See `loop.Work`."""
+    values, self.memory.sums = _row(self.memory.sums, "loss"), {}
+    self._pause()
+    return values
+
+  def shown(self, values: loop.Values) -> loop.Values:
+    """See `loop.Work`."""
+    return values
+
+  def evaluate(self, done: int) -> loop.Values:
+    """See `loop.Work`."""
+    self._pause()
+    self.memory.held_out = self._held_out()
+    peak = throughput.matmul_peak(self.config.model.dtype) * self.mesh.size
+    self.memory.peaks.append(peak)
+    return self.memory.held_out
+
+  def _pause(self) -> None:
+    """Ends the time that counts as training; the next step begins it anew."""
+    if self.began is not None:
+      jax.block_until_ready(self.state)
+      self.meter.seconds += time.perf_counter() - self.began
+      self.began = None
+
+  def step(self, done: int) -> None:
+    """See `loop.Work`."""
+    if self.began is None:
+      self.began = time.perf_counter()
+    index = done - self.first
     which = int(self.drawn[index])
     objective = self.config.objectives[which]
     batch = self.arrays["train"][which].batch(
@@ -232,7 +217,7 @@ class _Run:
     self.state, found = self.step_fn(
       self.state, self.frozen, partitioning.shard_batch(batch, self.mesh)
     )
-    sums.setdefault(objective.name, []).append(found)
+    self.memory.sums.setdefault(objective.name, []).append(found)
 
   def _count(self, batch: token_arrays.Batch) -> None:
     inputs, targets = batch["encoder_input_tokens"], batch["decoder_target_tokens"]
@@ -258,7 +243,9 @@ class _Run:
     values = _row(found, "loss_per_nonpadding_target_token")
     return {f"held_out/{name}": value for name, value in values.items()}
 
-  def _save(self, done: int, sums: dict[str, list]) -> None:
+  def save(self, done: int) -> None:
+    """See `loop.Work`."""
+    self._pause()
     if not states.is_finite(self.state):
       raise checks.InputError(
         f"the weights are not numbers at step {done}, expected finite ones; choose another "
@@ -267,9 +254,9 @@ class _Run:
     self.memory.meter = dataclasses.asdict(self.meter)
     self.memory.sums = {
       name: [{key: float(value) for key, value in row.items()} for row in rows]
-      for name, rows in jax.device_get(sums).items()
+      for name, rows in jax.device_get(self.memory.sums).items()
     }
-    self.saver.save(done, self.state, dataclasses.asdict(self.memory))
+    self.session.saver.save(done, self.state, dataclasses.asdict(self.memory))
 
   def finish(self) -> dict[str, Any]:
     """Writes the checkpoint and returns the summary."""

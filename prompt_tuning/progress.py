@@ -11,6 +11,12 @@ from prompt_tuning import distributed
 _SECONDS_BETWEEN_LINES = 10.0
 
 
+def say(text: str) -> None:
+  """A line on stderr with the time, from the first process."""
+  if distributed.is_first():
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
 class Progress:
   """Progress over steps, on stderr.
 

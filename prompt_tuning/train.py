@@ -14,36 +14,31 @@ MODEL_DIR/
 import dataclasses
 import json
 import sys
-import time
 from typing import Any
 
 import jax
 import numpy as np
-from etils import epath
 
 from prompt_tuning import (
-  __version__,
   assembly,
   checks,
-  comparison,
   distributed,
   files,
+  judge,
+  loop,
   metrics_log,
   partitioning,
+  progress,
   trees,
 )
-from prompt_tuning import prediction as predictions
+from prompt_tuning.best import Best, overall
 from prompt_tuning.checkpoints import run_state
-from prompt_tuning.data import quiet
-from prompt_tuning.data.dataset_config import DatasetConfig
+from prompt_tuning.feed import Feed
 from prompt_tuning.partitioning import Layout
-from prompt_tuning.preemption import Preempted, Preemption
-from prompt_tuning.progress import Progress
-from prompt_tuning.prompts.prompted import PromptedT5, t5x_path
+from prompt_tuning.prompts.prompted import t5x_path
 from prompt_tuning.train_config import TrainConfig
 from prompt_tuning.training import state as states
 from prompt_tuning.training import steps
-from prompt_tuning.watchdog import Watchdog
 
 
 @dataclasses.dataclass
@@ -53,22 +48,19 @@ class Memory:
   Attributes:
     identity: See `TrainConfig.identity`.
     first_step: Where the run began.
-    best_step: Step of the best prompt, or None before the first evaluation.
-    best_score: Its score.
-    best_metrics: Its metrics by task.
-    worse: Evaluations since then.
-    stopped: Whether patience ran out.
+    best: Of its evaluations.
     sums: Of the steps since the last row of metrics.
   """
 
   identity: dict[str, str]
   first_step: int
-  best_step: int | None = None
-  best_score: float = float("-inf")
-  best_metrics: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
-  worse: int = 0
-  stopped: bool = False
+  best: Best = dataclasses.field(default_factory=Best)
   sums: list[steps.Sums] = dataclasses.field(default_factory=list)
+
+  @classmethod
+  def of(cls, saved: dict[str, Any]) -> "Memory":
+    """From JSON."""
+    return cls(**{**saved, "best": Best(**saved["best"])})
 
 
 def train(config: TrainConfig, config_text: str = "") -> dict[str, Any]:
@@ -90,41 +82,31 @@ def train(config: TrainConfig, config_text: str = "") -> dict[str, Any]:
   distributed.share(folder, "MODEL_DIR")
   layout = config.partitioner.layout(config.train_dataset.batch_size)
   base = config.learned.load(config.model, config.checkpoint, layout)
-  with (
-    run_state.writing(folder),
-    run_state.Saver(folder, config.trainer.keep) as saver,
-    Preemption() as preemption,
-  ):
-    run = _Run(config, base, folder, layout, saver)
+  with loop.session(folder, keep=config.trainer.keep) as session:
+    run = _Run(config, base, layout, session)
     if distributed.is_first():
       (folder / "config.gin").write_text(config_text)
       (folder / "summary.json").unlink(missing_ok=True)  # it may be of fewer steps
-    run.loop(preemption)
-    saver.wait()
+    run.train()
     return run.finish()
 
 
 class _Run:
-  """The objects of a run: built by the constructor, moved by `loop`."""
+  """The objects of a run, and what its loop asks of them (`loop.Work`)."""
 
   def __init__(
     self,
     config: TrainConfig,
     base: assembly.Base,
-    folder: epath.Path,
     layout: Layout,
-    saver: run_state.Saver,
+    session: loop.Session,
   ):
-    self.config, self.base, self.folder = config, base, folder
-    self.layout, self.mesh = layout, layout.mesh
-    self.writes, self.saver = distributed.is_first(), saver
-    self.positions = True  # until a pipeline turns out to have none
+    self.config, self.base, self.session = config, base, session
+    self.layout, self.mesh, self.folder = layout, layout.mesh, session.folder
     trainer, dataset = config.trainer, config.train_dataset
     key_learned, key_train = jax.random.split(jax.random.key(trainer.random_seed))
     model = config.learned.model(base, config.vocabulary, key_learned)
-    registry = _data().registry
-    provider = registry.find(dataset, config.vocabulary)  # fails here rather than later
-    _say(registry.cut(dataset))
+    self.feed = Feed(dataset, config.vocabulary, self.mesh)  # fails here, not later
     self.first, self.last = trainer.steps(base.step)
     self.split = states.Split.of(model)
     self.frozen = layout.place(self.split.frozen)
@@ -134,9 +116,8 @@ class _Run:
     state = states.create(self.split, optimizer, key_train, self.first)
     identity = {
       **config.identity(base),
-      **registry.identity(dataset),
-      **registry.identity(config.eval_dataset),
-      "data shards": str(_data().shards.number_of_shards(dataset, provider)),
+      **self.feed.identity,
+      **judge.identity(config.eval_dataset),
     }
     self.memory = Memory(identity, self.first)
     shardings = layout.like(state, trees.flat_variables(self.split.tunable))
@@ -149,106 +130,52 @@ class _Run:
       layout.constrain,
       shardings,
     )
-    if self.writes:
-      (folder / "model-info.txt").write_text(trees.describe(model, t5x_path) + "\n")
-    self.evaluation = self._evaluation(config.eval_dataset)
+    if distributed.is_first():
+      (self.folder / "model-info.txt").write_text(trees.describe(model, t5x_path) + "\n")
+    self.judge = judge.Judge(config, base, self.split, self.frozen, layout)
+    self.evaluation = None
     if config.eval_dataset is not None:
-      self.test_dataset = dataclasses.replace(
-        config.eval_dataset, split=config.test_split or config.eval_dataset.split
-      )
-      _data().registry.find(self.test_dataset, config.vocabulary)
-    self.answers = predictions.answers(
-      self.split, self.frozen, config.prediction, config.vocabulary, self.mesh
-    )
-    self.eval_step = steps.eval_step(self.split, config.loss)
+      log_dir = self.folder / "inference_eval" if distributed.is_first() else None
+      self.evaluation = self.judge.evaluation(config.eval_dataset, log_dir)
+    if config.test_dataset is not None:
+      self.judge.find(config.test_dataset)  # fails here, not at the end
 
   def _resumed(self, state: states.TrainState) -> states.TrainState:
     """The state an interrupted process left, or `state` where there is none."""
-    newest = run_state.latest(self.folder)
-    if newest is None:
+    found = self.session.resumed(self.memory.identity)
+    if found is None:
       return state
-    found = run_state.load(self.folder, newest)
-    run_state.check_identity(self.folder, found.memory["identity"], self.memory.identity)
-    self.memory = Memory(**found.memory)
-    _log(f"continuing {self.folder} at step {newest}")
+    self.memory = Memory.of(found.memory)
     return found.onto(state)
 
-  def _evaluation(self, dataset: DatasetConfig | None, log: bool = True) -> Any:
-    if dataset is None:
-      return None
-    data = _data()
-    provider = data.registry.find(dataset, self.config.vocabulary)
-    _say(data.registry.cut(dataset))
-    log_dir = str(self.folder / "inference_eval") if log and self.writes else None
-    found = data.evaluation.Evaluation(dataset, provider, log_dir)
-    self.config.prediction.check(found.task_names, self.config.vocabulary)
-    return found
+  def train(self) -> None:
+    """Runs the loop from where it stands."""
+    periods = loop.Periods.of(self.config.trainer, self.first, self.last)
+    size = self.config.train_dataset.batch_size
+    self.session.run(self, periods, int(self.state.step), rows=size)
 
-  def _batches(self, done: int) -> Any:
-    data, dataset = _data(), self.config.train_dataset
-    provider = data.registry.find(dataset, self.config.vocabulary)
-    batches = data.training_batches.TrainingBatches.at(
-      dataset,
-      provider,
-      done - self.first,
-      rows=partitioning.rows(dataset.batch_size, self.mesh),
-      folder=run_state.data_folder(self.folder, done),
-    )
-    if done > self.first:
-      _log(batches.note)
-    return batches
+  @property
+  def stopped(self) -> bool:
+    """See `loop.Work`."""
+    return self.memory.best.stopped
 
-  def loop(self, preemption: Preemption) -> None:
-    """Trains until the last step, until patience runs out, or until told to stop."""
-    done = int(self.state.step)
-    if done >= self.last or self.memory.stopped:
-      return
-    if self.writes:
+  def log(self, done: int) -> metrics_log.MetricsLog:
+    """See `loop.Work`; opens the data too."""
+    if distributed.is_first():
       for path in (self.folder / "inference_eval").glob("*-metrics.jsonl"):
         metrics_log.trim(path, done)
-    rows = self.config.train_dataset.batch_size
-    with (
-      metrics_log.MetricsLog(self.folder, done) as log,
-      Progress("train", self.last - self.first, done - self.first, rows) as bar,
-      Watchdog() as watchdog,
-    ):
-      self._steps(done, preemption, log, bar, watchdog)
+    self.feed.open(done - self.first, run_state.data_folder(self.folder, done))
+    return metrics_log.MetricsLog(self.folder, done)
 
-  def _steps(
-    self,
-    done: int,
-    preemption: Preemption,
-    log: metrics_log.MetricsLog,
-    bar: Progress,
-    watchdog: Watchdog,
-  ) -> None:
-    trainer, batches = self.config.trainer, self._batches(done)
+  def step(self, done: int) -> None:
+    """See `loop.Work`."""
     size = self.config.train_dataset.batch_size
-    while done < self.last and not self.memory.stopped:
-      watchdog.beat(f"step {done + 1}")
-      batch = partitioning.from_rows(next(batches), size, self.mesh)
-      self.state, sums = self.step_fn(self.state, self.frozen, batch)
-      self.memory.sums.append(sums)
-      done += 1
-      count, final = done - self.first, done == self.last
-      evaluate = count % trainer.eval_period == 0 or final
-      values: dict[str, float] = {}
-      if count % trainer.stats_period == 0 or final:
-        values |= self._stats(done)
-        bar.update(count, {k: values[k] for k in ("loss", "accuracy")})
-      if evaluate:
-        watchdog.beat(f"evaluation at step {done}")
-        values |= self._evaluate(done)
-      if values:
-        log.write(done, values)
-      stop = preemption.reached(done)
-      if stop or evaluate or count % trainer.save_period == 0:
-        self._save(done, batches)
-      if stop and done < self.last and not self.memory.stopped:
-        self.saver.wait()
-        raise Preempted(done)
+    batch = partitioning.from_rows(next(self.feed), size, self.mesh)
+    self.state, sums = self.step_fn(self.state, self.frozen, batch)
+    self.memory.sums.append(sums)
 
-  def _stats(self, done: int) -> dict[str, float]:
+  def stats(self, done: int) -> loop.Values:
+    """See `loop.Work`."""
     values = steps.metrics(jax.device_get(self.memory.sums))
     self.memory.sums = []
     if not np.isfinite(values["loss"]):
@@ -256,12 +183,16 @@ class _Run:
     rate = float(self.config.learning_rate_fn(done - 1))
     return {**values, "learning_rate": rate}
 
+  def shown(self, values: loop.Values) -> loop.Values:
+    """See `loop.Work`."""
+    return {name: values[name] for name in ("loss", "accuracy")}
+
   def _check_finite(self, done: int) -> None:
     if not states.is_finite(self.state):
       raise self._not_finite(done)
 
   def _not_finite(self, done: int) -> checks.InputError:
-    self.saver.wait()
+    self.session.saver.wait()
     saved = run_state.steps(self.folder)
     kept = f"the state of step {saved[-1]}" if saved else "nothing yet"
     return checks.InputError(
@@ -270,93 +201,59 @@ class _Run:
       f"({kept} is kept)"
     )
 
-  def _evaluate(self, done: int) -> dict[str, float]:
-    """Evaluates the prompt, keeps it if it is the best, and returns the numbers."""
+  def evaluate(self, done: int) -> loop.Values:
+    """See `loop.Work`."""
     self._check_finite(done)
+    params, remembered = self.state.params, self.memory.best
     if self.evaluation is None:
-      self._keep_best(done, 0.0, {})
+      remembered.keep(done, 0.0, {})
+      self._save_best()
       return {}
-    params = self.state.params
-    found, _ = self.evaluation.run(
-      lambda batch, task: self.answers.predict(params, batch, task),
-      lambda batch, task: self.answers.score(params, batch, task),
-      done,
-    )
-    score = overall(found, self.config.trainer.metric)
-    if self.memory.best_step is None or score > self.memory.best_score:
-      self._keep_best(done, score, found)
-    else:
-      self.memory.worse += 1
-      patience = self.config.trainer.patience
-      self.memory.stopped = patience is not None and self.memory.worse >= patience
-    _log(f"step {done}: {json.dumps(found)} best {self.memory.best_score:.2f}")
-    flat = {f"eval/{t}/{m}": v for t, row in found.items() for m, v in row.items()}
-    return {**flat, **self._teacher_forced()}
-
-  def _teacher_forced(self) -> dict[str, float]:
-    batches = self.evaluation.teacher_forced(self.config.trainer.eval_steps)
-    if not batches:
-      return {}
-    sums = [
-      self.eval_step(self.state.params, self.frozen, partitioning.shard_batch(b, self.mesh))
-      for b in batches
-    ]
-    values = steps.metrics(jax.device_get(sums))
-    return {f"training_eval/{name}": value for name, value in values.items()}
-
-  def _keep_best(self, done: int, score: float, found: dict) -> None:
-    self.memory.best_step, self.memory.best_score = done, score
-    self.memory.best_metrics, self.memory.worse = found, 0
-    task = self.config.train_dataset.mixture_or_task_name
-    metadata = {
-      "base_fingerprint": self.base.fingerprint,
-      "weight_dtype": self.base.weight_dtype,
-      "task": task,
-      "labels": self.config.prediction.words(task),
-      "step": done,
-      "score": score,
-      "metrics": found,
-      "vocabulary": self.config.vocabulary.fingerprint(),
-      "tokenizer": self.config.vocabulary.name,
-      "library_version": __version__,
+    trainer = self.config.trainer
+    found = self.judge.metrics(self.evaluation, params, done)
+    score = overall(found, trainer.metric)
+    if remembered.sees(done, score, found, trainer.patience):
+      self._save_best()
+    progress.say(f"step {done}: {json.dumps(found)} best {remembered.score:.2f}")
+    return {
+      **judge.flat(found),
+      **self.judge.teacher_forced(self.evaluation, params),
     }
-    self.config.learned.save_best(self.folder, self.state.params, metadata)
 
-  def _save(self, done: int, batches: Any) -> None:
+  def _save_best(self) -> None:
+    story = self.config.story(self.base, self.memory.best)
+    self.config.learned.save_best(self.folder, self.state.params, story)
+
+  def save(self, done: int) -> None:
+    """See `loop.Work`."""
     self._check_finite(done)
     self.config.learned.save_step(self.folder, done, self.state.params)
     self.memory.sums = [
       {name: float(value) for name, value in sums.items()}
       for sums in jax.device_get(self.memory.sums)
     ]
-    size = self.config.train_dataset.batch_size
-    if self.positions and partitioning.speaks_for_rows(size, self.mesh):
-      self.positions = batches.save(run_state.data_folder(self.folder, done))
-    self.saver.save(done, self.state, dataclasses.asdict(self.memory))
+    self.feed.save(run_state.data_folder(self.folder, done))
+    self.session.saver.save(done, self.state, dataclasses.asdict(self.memory))
 
   def finish(self) -> dict[str, Any]:
     """Writes and returns what the best state achieved."""
-    learned = self.config.learned
+    learned, remembered = self.config.learned, self.memory.best
     summary: dict[str, Any] = {
       "first_step": self.first,
-      "best_step": self.memory.best_step,
-      "score": self.memory.best_score,
-      "metrics": self.memory.best_metrics,
+      "best_step": remembered.step,
+      "score": remembered.score,
+      "metrics": remembered.metrics,
       "learned": learned.name,
       learned.name: str(learned.best(self.folder)),
     }
-    if self.evaluation is not None:
-      evaluation = self._evaluation(self.test_dataset, log=False)
-      summary["split"] = self.test_dataset.split
-      summary["tasks"] = comparison.compare(
-        evaluation,
-        {
-          "untuned": self._untuned(),
-          learned.name: (self.answers, self._best()),
-        },
-        self.memory.best_step or 0,
+    if self.config.test_dataset is not None:
+      summary["split"] = self.config.test_dataset.split
+      summary["tasks"] = self.judge.compare(
+        self.judge.evaluation(self.config.test_dataset),
+        {learned.name: self._best()},
+        remembered.step or 0,
       )
-    if self.writes:
+    if distributed.is_first():
       text = json.dumps(summary, indent=2) + "\n"
       files.write_atomically(self.folder / "summary.json", text.encode())
     return summary
@@ -367,54 +264,6 @@ class _Run:
     found = self.config.learned.load_best(self.folder)
     shardings = {path: x.sharding for path, x in self.state.params.items()}
     return partitioning.put(found, shardings)
-
-  def _untuned(self) -> tuple[predictions.Answers, dict[str, jax.Array]]:
-    """Answers of the pretrained model without a prompt, and what it takes for them."""
-    split = states.Split.of(PromptedT5(self.base.model))
-    frozen = self.layout.place(split.frozen)
-    found = predictions.answers(
-      split, frozen, self.config.prediction, self.config.vocabulary, self.mesh
-    )
-    return found, trees.values(split.tunable)
-
-
-def overall(found: dict[str, dict[str, float]], metric: str | None) -> float:
-  """One number for an evaluation: a named metric, or the mean of all.
-
-  Raises:
-    InputError: There is no metric of that name.
-  """
-  values = {f"{t}/{m}": v for t, row in found.items() for m, v in row.items()}
-  if metric is not None:
-    checks.choice("metric", metric, list(values))
-    return values[metric]
-  return float(np.mean(list(values.values()))) if values else 0.0
-
-
-def _data() -> Any:
-  """The data room, imported when a run needs it: it brings in TensorFlow."""
-  quiet.import_seqio()
-  from prompt_tuning.data import evaluation, registry, shards, training_batches
-
-  return _Data(evaluation, registry, shards, training_batches)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Data:
-  evaluation: Any
-  registry: Any
-  shards: Any
-  training_batches: Any
-
-
-def _say(lines: list[str]) -> None:
-  for line in lines:
-    _log(line)
-
-
-def _log(text: str) -> None:
-  if distributed.is_first():
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

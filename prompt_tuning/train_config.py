@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+from typing import Any
 
+from prompt_tuning import __version__
 from prompt_tuning.assembly import Base
+from prompt_tuning.best import Best
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data.dataset_config import DatasetConfig
 from prompt_tuning.data.vocabularies import Vocabulary
@@ -54,6 +57,14 @@ class TrainConfig:
   test_split: str | None = None
   model_dir: str
 
+  @property
+  def test_dataset(self) -> DatasetConfig | None:
+    """What the final summary reports, None where nothing is evaluated."""
+    if self.eval_dataset is None:
+      return None
+    split = self.test_split or self.eval_dataset.split
+    return dataclasses.replace(self.eval_dataset, split=split)
+
   def check(self) -> None:
     """Raises `InputError` for settings that contradict each other."""
     self.partitioner.check()
@@ -80,4 +91,20 @@ class TrainConfig:
       "dropout rate": str(self.model.dropout_rate),
       "activation dtype": self.model.dtype,
       "weight dtype": base.weight_dtype,
+    }
+
+  def story(self, base: Base, best: Best) -> dict[str, Any]:
+    """What is written beside the best state: where it comes from, how good it is."""
+    task = self.train_dataset.mixture_or_task_name
+    return {
+      "base_fingerprint": base.fingerprint,
+      "weight_dtype": base.weight_dtype,
+      "task": task,
+      "labels": self.prediction.words(task),
+      "step": best.step,
+      "score": best.score,
+      "metrics": best.metrics,
+      "vocabulary": self.vocabulary.fingerprint(),
+      "tokenizer": self.vocabulary.name,
+      "library_version": __version__,
     }

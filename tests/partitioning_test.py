@@ -235,6 +235,14 @@ def test_rows_of_a_batch_are_spread_over_copies_of_the_model():
     np.testing.assert_array_equal(shard.data, np.arange(16).reshape(8, 2)[2 * copy :][:2])
 
 
+def test_rows_may_be_counted_by_the_second_axis():
+  rows = np.arange(2 * 8 * 3).reshape(2, 8, 3)
+  mesh = Partitioner().mesh(8)
+  placed = partitioning.from_rows({"x": rows}, 8, mesh, axis=1)["x"]
+  assert {shard.data.shape for shard in placed.addressable_shards} == {(2, 1, 3)}
+  np.testing.assert_array_equal(placed, rows)
+
+
 # What does not divide.
 
 

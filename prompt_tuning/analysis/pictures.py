@@ -3,7 +3,8 @@
 import importlib.util
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from prompt_tuning import checks
@@ -109,6 +110,46 @@ def _bars(scores: Mapping[str, float], label: str, path: str | os.PathLike) -> N
   axes.tick_params(axis="y", labelsize=8)
   axes.set(xlabel=label)
   _save(figure, path)
+
+
+def sweep(
+  settings: Mapping[str, Sequence[Sequence[tuple[int, float]]]],
+  label: str,
+  path: str | os.PathLike,
+) -> None:
+  """Scores by step: a line for each member, a colour for each setting.
+
+  Args:
+    settings: {name: for each of its members (step, score) pairs}.
+    label: Of the scores.
+    path: The .svg file.
+  """
+  figure, axes = _figure(7.0, 3.8)
+  for number, (name, curves) in enumerate(settings.items()):
+    for place, curve in enumerate(curves):
+      steps, scores = zip(*curve, strict=True)
+      axes.plot(
+        steps,
+        scores,
+        "o-",
+        color=f"C{number % 10}",
+        markersize=3,
+        linewidth=1,
+        label=None if place else name,
+      )
+  axes.set(xlabel="step", ylabel=label)
+  axes.legend(frameon=False, fontsize=7)
+  _save(figure, path)
+
+
+def where_possible(draw: Callable[..., None], *arguments: Any) -> None:
+  """Draws where matplotlib is installed, and says so where it is not."""
+  if importlib.util.find_spec("matplotlib") is not None:
+    draw(*arguments)
+    return
+  print(
+    "no picture: it needs matplotlib, pip install 'prompt-tuning[docs]'", file=sys.stderr
+  )
 
 
 def check() -> None:

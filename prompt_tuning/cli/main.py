@@ -7,6 +7,10 @@ from collections.abc import Sequence
 
 COMMANDS = {
   "train": ("prompt_tuning.cli.runs", "train a prompt for a frozen model"),
+  "sweep": (
+    "prompt_tuning.cli.runs",
+    "train many prompts at once: seeds, rates, tasks",
+  ),
   "eval": ("prompt_tuning.cli.runs", "evaluate a prompt with a task's metrics"),
   "ensemble": ("prompt_tuning.cli.runs", "evaluate several prompts of a task as one"),
   "infer": ("prompt_tuning.cli.infer", "answer rows of one's own, or a task's split"),

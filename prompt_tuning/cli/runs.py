@@ -1,4 +1,4 @@
-"""train, eval, infer and pretrain: gin in, a run, its result on stdout."""
+"""train, sweep, eval, infer and pretrain: gin in, a run, its result on stdout."""
 
 import importlib
 import json
@@ -15,6 +15,12 @@ from prompt_tuning.data import folders
 
 def _train_report(summary: dict[str, Any]) -> str:
   from prompt_tuning.comparison import report
+
+  return report(summary)
+
+
+def _sweep_report(summary: dict[str, Any]) -> str:
+  from prompt_tuning.sweep_report import report
 
   return report(summary)
 
@@ -38,6 +44,7 @@ def _indented(result: dict[str, Any]) -> str:
 # command -> (name in gin, module, function, how its result is printed)
 _RUNS: dict[str, tuple[str, str, str, Callable[[Any], str]]] = {
   "train": ("train.train", "train", "train", _train_report),
+  "sweep": ("sweep.sweep", "sweep", "sweep", _sweep_report),
   "eval": ("eval.evaluate", "eval", "evaluate", _eval_report),
   "ensemble": ("ensemble.ensemble", "ensemble", "ensemble", _ensemble_report),
   "infer": ("infer.infer", "infer", "infer", "\n".join),

@@ -16,6 +16,7 @@ from prompt_tuning.types import Array, Constrain, unconstrained
 
 Batch = Mapping[str, Any]  # T5X feature names to arrays
 Sums = dict[str, Any]  # float32 scalars that add up over microbatches and steps
+Update = Callable[[TrainState, nnx.State, Batch], tuple[TrainState, Sums]]
 
 
 def apply(model: Any, batch: Batch, dropout_key: Array | None) -> Array:
@@ -53,15 +54,14 @@ def loss_and_sums(
   return total, sums
 
 
-def train_step(
+def update(
   split: Split,
   optimizer: optax.GradientTransformation,
   loss: Loss,
   num_microbatches: int | None = None,
   constrain: Constrain = unconstrained,
-  shardings: TrainState | None = None,
-) -> Callable[[TrainState, nnx.State, Batch], tuple[TrainState, Sums]]:
-  """A jitted function (state, frozen, batch) -> (state, sums); `state` is donated.
+) -> Update:
+  """A pure function (state, frozen, batch) -> (state, sums).
 
   Only tunable variables are differentiated. With microbatches the rows are taken in
   order, gradients are summed (as T5X does), and the buffers that accumulate them are
@@ -73,7 +73,6 @@ def train_step(
     loss: What is minimized.
     num_microbatches: Parts of a batch whose gradients are added up.
     constrain: Lays out the microbatches, each over all devices.
-    shardings: Of the state, where there are several devices.
   """
   count = num_microbatches or 1
 
@@ -111,6 +110,28 @@ def train_step(
     )
     return state, sums
 
+  return step
+
+
+def train_step(
+  split: Split,
+  optimizer: optax.GradientTransformation,
+  loss: Loss,
+  num_microbatches: int | None = None,
+  constrain: Constrain = unconstrained,
+  shardings: TrainState | None = None,
+) -> Update:
+  """An `update`, jitted; the state is donated.
+
+  Args:
+    split: See `update`, as the others.
+    optimizer: See `update`.
+    loss: See `update`.
+    num_microbatches: See `update`.
+    constrain: See `update`.
+    shardings: Of the state, where there are several devices.
+  """
+  step = update(split, optimizer, loss, num_microbatches, constrain)
   return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
 
 

@@ -1,5 +1,6 @@
 """Pictures: every number that goes in is drawn, and nothing random is written."""
 
+import re
 import xml.etree.ElementTree
 
 import pytest
@@ -76,3 +77,13 @@ def test_several_prompts_are_lines_by_step(tmp_path):
 def test_rows_without_a_held_out_loss_are_refused(tmp_path):
   with pytest.raises(checks.InputError, match="no held-out loss"):
     pictures.pretraining({"stage 1": ROWS[:1]}, tmp_path / "a.svg")
+
+
+def test_a_sweep_has_a_line_for_each_member_and_a_name_for_each_setting(tmp_path):
+  settings = {"rate 0.1": [[(3, 50.0), (6, 60.0)], [(3, 51.0)]], "rate 0.3": [[(3, 52.0)]]}
+  pictures.sweep(settings, "score", tmp_path / "a.svg")
+  text = drawn(tmp_path / "a.svg")
+  for label in ("rate 0.1", "rate 0.3", "score", "step"):
+    assert text.count(f"<!-- {label} -->") == 1
+  lines = re.findall(r'id="line2d_\d+">\s+<path d="([^"]+)" clip-path', text)
+  assert len(lines) == 3

@@ -16,7 +16,7 @@ from prompt_tuning.cli import flags
 from prompt_tuning.cli.main import COMMANDS, main
 
 REPO = pathlib.Path(__file__).parents[2]
-RUNS = ("train", "eval", "ensemble", "infer", "tokens", "pretrain")
+RUNS = ("train", "sweep", "eval", "ensemble", "infer", "tokens", "pretrain")
 SERVERS = ("serve",)
 PLANS = ("plan",)
 FILES = ("convert", "inspect", "extract", "mrqa")

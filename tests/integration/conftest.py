@@ -24,6 +24,7 @@ if str(HERE) not in sys.path:
   sys.path.append(str(HERE))  # MIXTURE_OR_TASK_MODULE = 'tiny_tasks'
 
 BASE_STEP = 3
+TRAINING = ("train", "sweep")
 
 MODEL_GIN = f"""
 include 'prompt_tuning/configs/models/t5_1_1_reviews_prompt.gin'
@@ -62,6 +63,12 @@ STATS_PERIOD = 1
 TEST_SPLIT = 'test'
 """
 
+SWEEP_GIN = """
+include 'train.gin'
+include 'prompt_tuning/configs/runs/prompt_sweep.gin'
+include 'train.gin'
+"""
+
 AFTER_GIN = """
 include 'tiny_model.gin'
 include 'prompt_tuning/configs/runs/{file}.gin'
@@ -87,6 +94,7 @@ def base(tmp_path_factory) -> pathlib.Path:
   (folder / "tiny_model.gin").write_text(MODEL_GIN)
   (folder / "tiny_task.gin").write_text(TASK_GIN)
   (folder / "train.gin").write_text(TRAIN_GIN)
+  (folder / "sweep.gin").write_text(SWEEP_GIN)
   for run, file in (
     ("eval", "prompt_eval"),
     ("infer", "prompt_infer"),
@@ -114,10 +122,10 @@ def save_t5() -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def command(base) -> Callable[..., list[str]]:
   """The arguments of a run: (command, folder for its results, **macros)."""
-  outputs = {"train": "MODEL_DIR", "infer": "INFER_OUTPUT_DIR"}
+  outputs = {"infer": "INFER_OUTPUT_DIR", **dict.fromkeys(TRAINING, "MODEL_DIR")}
 
   def arguments(run: str, out: pathlib.Path, *flags: str, **macros: object) -> list[str]:
-    checkpoint = "INITIAL_CHECKPOINT_PATH" if run == "train" else "CHECKPOINT_PATH"
+    checkpoint = "INITIAL_CHECKPOINT_PATH" if run in TRAINING else "CHECKPOINT_PATH"
     output = outputs.get(run, "EVAL_OUTPUT_DIR")
     given = {checkpoint: str(base), output: str(out), **macros}
     return [

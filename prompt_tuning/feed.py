@@ -1,0 +1,61 @@
+"""What a run reads to train: found before it begins, continued where it stopped."""
+
+from typing import Any
+
+from etils import epath
+from jax.sharding import Mesh
+
+from prompt_tuning import partitioning, progress
+from prompt_tuning.data import quiet
+from prompt_tuning.data.dataset_config import DatasetConfig
+from prompt_tuning.data.vocabularies import Vocabulary
+
+
+class Feed:
+  """The rows of every batch that this process has.
+
+  Args:
+    dataset: What to read.
+    vocabulary: Of the model.
+    mesh: Whose devices share the rows.
+
+  Attributes:
+    identity: What must not change of the data while a run is interrupted.
+
+  Raises:
+    InputError: The data cannot be used.
+  """
+
+  def __init__(self, dataset: DatasetConfig, vocabulary: Vocabulary, mesh: Mesh):
+    quiet.import_seqio()
+    from prompt_tuning.data import registry, shards
+
+    self._dataset, self._mesh = dataset, mesh
+    self._provider = registry.find(dataset, vocabulary)
+    for line in registry.cut(dataset):
+      progress.say(line)
+    count = shards.number_of_shards(dataset, self._provider)
+    self.identity = {**registry.identity(dataset), "data shards": str(count)}
+    self._batches: Any = None
+    self._positions = True  # until a pipeline turns out to have none
+
+  def open(self, step: int, folder: epath.Path) -> None:
+    """Goes to batch number `step`, by the positions in `folder` where there are any."""
+    from prompt_tuning.data.training_batches import TrainingBatches
+
+    rows = partitioning.rows(self._dataset.batch_size, self._mesh)
+    self._batches = TrainingBatches.at(
+      self._dataset, self._provider, step, rows=rows, folder=folder
+    )
+    if step:
+      progress.say(self._batches.note)
+
+  def __next__(self) -> dict[str, Any]:
+    """The rows of the next batch, {feature: numpy array}."""
+    return next(self._batches)
+
+  def save(self, folder: epath.Path) -> None:
+    """Writes where it stands, if the pipelines can tell."""
+    size = self._dataset.batch_size
+    if self._positions and partitioning.speaks_for_rows(size, self._mesh):
+      self._positions = self._batches.save(folder)
