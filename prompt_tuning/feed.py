@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 from prompt_tuning import partitioning, progress
 from prompt_tuning.data import quiet
 from prompt_tuning.data.dataset_config import DatasetConfig
+from prompt_tuning.data.packing import Packing
 from prompt_tuning.data.vocabularies import Vocabulary
 
 
@@ -18,6 +19,7 @@ class Feed:
     dataset: What to read.
     vocabulary: Of the model.
     mesh: Whose devices share the rows.
+    packing: How rows hold several examples, where `dataset.pack` says so.
 
   Attributes:
     identity: What must not change of the data while a run is interrupted.
@@ -26,11 +28,14 @@ class Feed:
     InputError: The data cannot be used.
   """
 
-  def __init__(self, dataset: DatasetConfig, vocabulary: Vocabulary, mesh: Mesh):
+  def __init__(
+    self, dataset: DatasetConfig, vocabulary: Vocabulary, mesh: Mesh, packing: Packing
+  ):
     quiet.import_seqio()
     from prompt_tuning.data import registry, shards
 
     self._dataset, self._mesh = dataset, mesh
+    self._packing = packing if dataset.pack else None
     self._provider = registry.find(dataset, vocabulary)
     for line in registry.cut(dataset):
       progress.say(line)
@@ -45,7 +50,12 @@ class Feed:
 
     rows = partitioning.rows(self._dataset.batch_size, self._mesh)
     self._batches = TrainingBatches.at(
-      self._dataset, self._provider, step, rows=rows, folder=folder
+      self._dataset,
+      self._provider,
+      step,
+      rows=rows,
+      folder=folder,
+      packing=self._packing,
     )
     if step:
       progress.say(self._batches.note)

@@ -90,7 +90,9 @@ class Judge:
     mesh = self._layout.mesh
     sums = [
       self._step(params, self._frozen, partitioning.shard_batch(batch, mesh))
-      for batch in evaluation.teacher_forced(self._config.trainer.eval_steps)
+      for batch in evaluation.teacher_forced(
+        self._config.trainer.eval_steps, self._config.packing
+      )
     ]
     values = steps.metrics(jax.device_get(sums)) if sums else {}
     return {f"training_eval/{name}": value for name, value in values.items()}

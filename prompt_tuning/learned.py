@@ -17,7 +17,7 @@ from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.partitioning import Layout
-from prompt_tuning.prompts import bank
+from prompt_tuning.prompts import bank, masks
 from prompt_tuning.prompts.prompted import PromptedT5
 from prompt_tuning.prompts.start import Prompt
 from prompt_tuning.training import state as states
@@ -32,6 +32,10 @@ class Learned(Protocol):
   """What a run asks of that which it learns."""
 
   name: str
+
+  @property
+  def prompt_slots(self) -> int:
+    """Encoder places that each example of a packed row leaves for a prompt."""
 
   def load(
     self, config: T5Config, source: RestoreCheckpointConfig, layout: Layout
@@ -65,6 +69,12 @@ class PromptTuning:
 
   prompt: Prompt
   name = "prompt"
+
+  @property
+  def prompt_slots(self) -> int:
+    """None for prompts that see no tokens: they are encoded beside the rows."""
+    blind = masks.is_input_blind(assembly.visibility(self.prompt))
+    return 0 if blind else self.prompt.length
 
   def load(
     self, config: T5Config, source: RestoreCheckpointConfig, layout: Layout
@@ -116,6 +126,7 @@ class ModelTuning:
   """Learns every weight of the model, the paper's baseline."""
 
   name = "model_tuning"
+  prompt_slots = 0
 
   def load(
     self, config: T5Config, source: RestoreCheckpointConfig, layout: Layout

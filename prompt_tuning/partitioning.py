@@ -260,6 +260,11 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
+def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
+  """Puts a whole copy of `tree` on every device."""
+  return put(tree, jax.tree.map(lambda _: replicated(mesh), tree))
+
+
 def put(tree: PyTree, shardings: PyTree) -> PyTree:
   """Puts arrays, which every process has whole, where their shardings say.
 

@@ -27,6 +27,12 @@ _FEATURES = {
   "decoder_target_tokens": "targets",
   "decoder_loss_weights": "targets",
 }
+_PACKED = {
+  "encoder_segment_ids": "inputs",
+  "encoder_positions": "inputs",
+  "decoder_segment_ids": "targets",
+  "decoder_positions": "targets",
+}
 
 
 def split(run: TrainConfig, constrain: Constrain = unconstrained) -> Split:
@@ -49,10 +55,15 @@ def split(run: TrainConfig, constrain: Constrain = unconstrained) -> Split:
 
 
 def batch(run: TrainConfig, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
-  """`rows` examples of a run, int32, under T5X's feature names."""
-  lengths = run.train_dataset.task_feature_lengths or {}
+  """`rows` rows of a run, int32, under T5X's feature names."""
+  lengths = dict(run.train_dataset.task_feature_lengths or {})
+  features, slots = dict(_FEATURES), 0
+  if run.train_dataset.pack:
+    slots = run.learned.prompt_slots
+    features |= _PACKED | ({"encoder_prompt_slots": "inputs"} if slots else {})
+    lengths["inputs"] += slots
   shapes: dict[str, tuple[int, ...]] = {
-    name: (rows, lengths[feature]) for name, feature in _FEATURES.items()
+    name: (rows, lengths[feature]) for name, feature in features.items()
   }
   prompt = getattr(run.learned, "prompt", None)
   if prompt is not None and prompt.num_prompts > 1:

@@ -34,7 +34,7 @@ class Feeds:
     for member in members:
       if _name(member) not in self._feeds:
         run = member.run
-        feed = Feed(run.train_dataset, run.vocabulary, self._mesh)
+        feed = Feed(run.train_dataset, run.vocabulary, self._mesh, run.packing)
         self._feeds[_name(member)] = feed
 
   def identity(self, member: Member) -> dict[str, str]:

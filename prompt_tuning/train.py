@@ -106,7 +106,9 @@ class _Run:
     trainer, dataset = config.trainer, config.train_dataset
     key_learned, key_train = jax.random.split(jax.random.key(trainer.random_seed))
     model = config.learned.model(base, config.vocabulary, key_learned)
-    self.feed = Feed(dataset, config.vocabulary, self.mesh)  # fails here, not later
+    self.feed = Feed(  # fails here, not later
+      dataset, config.vocabulary, self.mesh, config.packing
+    )
     self.first, self.last = trainer.steps(base.step)
     self.split = states.Split.of(model)
     self.frozen = layout.place(self.split.frozen)

@@ -9,6 +9,7 @@ from prompt_tuning.assembly import Base
 from prompt_tuning.best import Best
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data.dataset_config import DatasetConfig
+from prompt_tuning.data.packing import Packing
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.learned import Learned
 from prompt_tuning.models.config import T5Config
@@ -70,6 +71,11 @@ class TrainConfig:
     self.partitioner.check()
     steps.check_microbatches(self.train_dataset.batch_size, self.trainer.num_microbatches)
 
+  @property
+  def packing(self) -> Packing:
+    """How rows are packed, where they are."""
+    return Packing(prompt_len=self.learned.prompt_slots)
+
   def identity(self, base: Base) -> dict[str, str]:
     """What must not change between an interruption and a resume."""
     dataset = self.train_dataset
@@ -81,6 +87,7 @@ class TrainConfig:
       "batch size": str(dataset.batch_size),
       "data seed": str(dataset.seed),
       "shuffled": str(dataset.shuffle),
+      "packed": str(dataset.pack),
       "read from seqio's cache": str(dataset.use_cached),
       "what is learned": repr(self.learned),
       "optimizer": repr(self.optimizer),
