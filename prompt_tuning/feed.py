@@ -1,5 +1,6 @@
 """What a run reads to train: found before it begins, continued where it stopped."""
 
+import time
 from typing import Any
 
 from etils import epath
@@ -59,10 +60,20 @@ class Feed:
     )
     if step:
       progress.say(self._batches.note)
+    self._opened, self._waited = time.monotonic(), 0.0
 
   def __next__(self) -> dict[str, Any]:
     """The rows of the next batch, {feature: numpy array}."""
-    return next(self._batches)
+    began = time.monotonic()
+    found = next(self._batches)
+    self._waited += time.monotonic() - began
+    return found
+
+  def tell(self) -> None:
+    """Says how much of the time since it was opened went into waiting for data."""
+    if self._batches is not None:
+      share = self._waited / max(time.monotonic() - self._opened, 1e-9)
+      progress.say(f"{share:.1%} of the time of training was spent waiting for data")
 
   def save(self, folder: epath.Path) -> None:
     """Writes where it stands, if the pipelines can tell."""

@@ -71,6 +71,13 @@ def batch(run: TrainConfig, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
   return {name: jax.ShapeDtypeStruct(s, jnp.int32) for name, s in shapes.items()}
 
 
+def placed_batch(run: TrainConfig, layout: Layout) -> dict[str, jax.ShapeDtypeStruct]:
+  """A global batch of a run, on its devices."""
+  rows = partitioning.by_rows(layout.mesh)
+  examples = batch(run, run.train_dataset.batch_size)
+  return {name: lying(x, rows) for name, x in examples.items()}
+
+
 @dataclasses.dataclass(frozen=True)
 class StepShapes:
   """What a step takes; shapes with shardings.
@@ -110,18 +117,16 @@ class StepShapes:
     )
     where = layout.like(state, trees.flat_variables(taken.tunable))
     frozen = {
-      path: _lying(v.get_value(), layout.sharding(v.get_metadata("axes")))
+      path: lying(v.get_value(), layout.sharding(v.get_metadata("axes")))
       for path, v in trees.flat_variables(taken.frozen).items()
     }
-    rows = partitioning.by_rows(layout.mesh)
-    examples = batch(run, run.train_dataset.batch_size)
     return cls(
       run,
       layout,
       taken,
-      jax.tree.map(_lying, state, where),
+      jax.tree.map(lying, state, where),
       trees.with_values(taken.frozen, frozen),
-      {name: _lying(x, rows) for name, x in examples.items()},
+      placed_batch(run, layout),
     )
 
   def function(self) -> Any:
@@ -145,7 +150,8 @@ def optimizer(run: TrainConfig) -> optax.GradientTransformation:
   return run.learned.optimizer(run.optimizer.transformation(run.learning_rate_fn))
 
 
-def _lying(x: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+def lying(x: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+  """The shape of an array, and where it lies."""
   return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
 

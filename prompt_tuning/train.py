@@ -29,8 +29,10 @@ from prompt_tuning import (
   metrics_log,
   partitioning,
   progress,
+  step_shapes,
   trees,
 )
+from prompt_tuning.ahead import Ahead
 from prompt_tuning.best import Best, overall
 from prompt_tuning.checkpoints import run_state
 from prompt_tuning.feed import Feed
@@ -106,9 +108,6 @@ class _Run:
     trainer, dataset = config.trainer, config.train_dataset
     key_learned, key_train = jax.random.split(jax.random.key(trainer.random_seed))
     model = config.learned.model(base, config.vocabulary, key_learned)
-    self.feed = Feed(  # fails here, not later
-      dataset, config.vocabulary, self.mesh, config.packing
-    )
     self.first, self.last = trainer.steps(base.step)
     self.split = states.Split.of(model)
     self.frozen = layout.place(self.split.frozen)
@@ -116,15 +115,8 @@ class _Run:
       config.optimizer.transformation(config.learning_rate_fn, self.first)
     )
     state = states.create(self.split, optimizer, key_train, self.first)
-    identity = {
-      **config.identity(base),
-      **self.feed.identity,
-      **judge.identity(config.eval_dataset),
-    }
-    self.memory = Memory(identity, self.first)
     shardings = layout.like(state, trees.flat_variables(self.split.tunable))
-    self.state = partitioning.put(self._resumed(state), shardings)
-    self.step_fn = steps.train_step(
+    step = steps.train_step(
       self.split,
       optimizer,
       config.loss,
@@ -132,6 +124,18 @@ class _Run:
       layout.constrain,
       shardings,
     )
+    shapes = jax.tree.map(step_shapes.lying, state, shardings)
+    self.step_fn = Ahead(  # while TensorFlow is imported
+      step, shapes, self.frozen, step_shapes.placed_batch(config, layout)
+    )
+    self.feed = Feed(dataset, config.vocabulary, self.mesh, config.packing)
+    identity = {
+      **config.identity(base),
+      **self.feed.identity,
+      **judge.identity(config.eval_dataset),
+    }
+    self.memory = Memory(identity, self.first)
+    self.state = partitioning.put(self._resumed(state), shardings)
     if distributed.is_first():
       (self.folder / "model-info.txt").write_text(trees.describe(model, t5x_path) + "\n")
     self.judge = judge.Judge(config, base, self.split, self.frozen, layout)
@@ -155,6 +159,7 @@ class _Run:
     periods = loop.Periods.of(self.config.trainer, self.first, self.last)
     size = self.config.train_dataset.batch_size
     self.session.run(self, periods, int(self.state.step), rows=size)
+    self.feed.tell()
 
   @property
   def stopped(self) -> bool:
