@@ -13,6 +13,7 @@ import json
 import pathlib
 import statistics
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ import jax.numpy as jnp
 
 from prompt_tuning import config, plan, step_shapes, throughput, trees
 from prompt_tuning.cli.plan import OTHERWISE
+from prompt_tuning.models import kernels
 from prompt_tuning.step_shapes import StepShapes
 from prompt_tuning.train_config import TrainConfig
 from prompt_tuning.training import state as states
@@ -39,10 +41,10 @@ PLANNED_HBM = 80 * 10**9  # where there is no accelerator
 WARM, STEPS = 3, 10
 
 
-def run_of(size: str) -> TrainConfig:
+def run_of(size: str, changes: Sequence[str] = ()) -> TrainConfig:
   """Prompt tuning in the paper's setting, its frozen weights in bfloat16."""
   files = [f"models/t5_1_1_{size}_prompt.gin", "runs/prompt_finetune.gin"]
-  bindings = ["BATCH_SIZE = 32", "WEIGHT_DTYPE = 'bfloat16'"]
+  bindings = ["BATCH_SIZE = 32", "WEIGHT_DTYPE = 'bfloat16'", *changes]
   return config.load("train.train", files, bindings, (), OTHERWISE)[0]
 
 
@@ -62,7 +64,8 @@ def measured(run: TrainConfig, option: plan.Option, devices: list[Any]) -> dict[
   """Seconds of a step, median of ten, and what follows from them."""
   run = option.choice.applied(run)
   layout = run.partitioner.layout(run.train_dataset.batch_size, devices)
-  shapes = StepShapes.of(run, layout)
+  kernel = kernels.best(jax.default_backend(), len(devices))
+  shapes = StepShapes.of(run, layout, kernel)
   leaves, structure = jax.tree.flatten((shapes.state.params, shapes.frozen, shapes.batch))
   arrays = [drawn(leaf, seed) for seed, leaf in enumerate(leaves)]
   params, frozen, batch = jax.tree.unflatten(structure, arrays)
@@ -71,13 +74,16 @@ def measured(run: TrainConfig, option: plan.Option, devices: list[Any]) -> dict[
   )
   state = states.create(split, step_shapes.optimizer(run), jax.random.key(0))
   state = jax.device_put(state, jax.tree.map(lambda x: x.sharding, shapes.state))
-  step, seconds = shapes.function(), []
+  began = time.perf_counter()
+  step = shapes.function().lower(state, frozen, batch).compile()
+  compiling, seconds = time.perf_counter() - began, []
   for _ in range(WARM + STEPS):
     began = time.perf_counter()
     state, sums = step(state, frozen, batch)
     jax.block_until_ready((state.params, sums))
     seconds.append(time.perf_counter() - began)
-  return _rates(run, statistics.median(seconds[WARM:]), layout.mesh.devices.flat)
+  rates = _rates(run, statistics.median(seconds[WARM:]), layout.mesh.devices.flat)
+  return {**rates, "compile_seconds": compiling}
 
 
 def _rates(run: TrainConfig, seconds: float, devices: Any) -> dict[str, Any]:
@@ -106,7 +112,8 @@ def line(found: dict[str, Any]) -> str:
       f"{found['tokens_per_second']:>14,.0f} tokens/s"
       f"{found['model_flop_utilisation']:>8.1%} MFU"
       f"{plan.gib(found['peak_bytes']):>12} peak, "
-      f"planned {plan.gib(found['planned_bytes'])}"
+      f"planned {plan.gib(found['planned_bytes'])}, "
+      f"compiled in {found['compile_seconds']:.0f} s"
     )
   fits = "planned" if found["fits"] else "does not fit:"
   return f"{found['size']:<8}{fits} {plan.gib(found['planned_bytes'])}, {found['choice']}"
@@ -117,6 +124,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--out", type=pathlib.Path, required=True)
   parser.add_argument("--sizes", nargs="+", default=SIZES, choices=SIZES)
+  parser.add_argument("--gin", action="append", default=[], help='e.g. "PACK = True"')
   given = parser.parse_args()
   here = jax.default_backend() != "cpu"
   devices = jax.devices() if here else jax.devices()[:1]
@@ -125,11 +133,12 @@ def main() -> None:
     hbm = (devices[0].memory_stats() or {}).get("bytes_limit", hbm)
   rows = []
   for size in sorted(given.sizes, key=SIZES.index):
-    run = run_of(size)
+    run = run_of(size, given.gin)
     found = plan.plan(run, plan.Devices(devices=devices, hbm=hbm))
     option = found.best or found.nearest or found.given
     row = {
       "size": size,
+      "changes": given.gin,
       "fits": found.best is not None,
       "choice": str(option.choice),
       "planned_bytes": option.total,

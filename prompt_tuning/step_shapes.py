@@ -11,6 +11,8 @@ from flax import nnx
 
 from prompt_tuning import assembly, partitioning, trees, weights
 from prompt_tuning.learned import ModelTuning
+from prompt_tuning.models import kernels
+from prompt_tuning.models.kernels import Kernel
 from prompt_tuning.models.parameters import Parameters
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.partitioning import Layout
@@ -35,8 +37,17 @@ _PACKED = {
 }
 
 
-def split(run: TrainConfig, constrain: Constrain = unconstrained) -> Split:
+def split(
+  run: TrainConfig,
+  constrain: Constrain = unconstrained,
+  kernel: Kernel = kernels.plain,
+) -> Split:
   """What a run learns and what not, as shapes.
+
+  Args:
+    run: The run.
+    constrain: How its activations lie.
+    kernel: How it attends.
 
   Raises:
     InputError: The weights learn and have a dtype without a gradient.
@@ -44,7 +55,10 @@ def split(run: TrainConfig, constrain: Constrain = unconstrained) -> Split:
   kind = Tunable if isinstance(run.learned, ModelTuning) else Frozen
   weights.check_kind(run.checkpoint, kind)
   params = dataclasses.replace(
-    Parameters.abstract(run.checkpoint.dtype or "float32"), kind=kind, constrain=constrain
+    Parameters.abstract(run.checkpoint.dtype or "float32"),
+    kind=kind,
+    constrain=constrain,
+    kernel=kernel,
   )
   model, prompt = T5(run.model, params), getattr(run.learned, "prompt", None)
   if prompt is None:
@@ -99,13 +113,20 @@ class StepShapes:
   batch: dict[str, jax.ShapeDtypeStruct]
 
   @classmethod
-  def of(cls, run: TrainConfig, layout: Layout) -> "StepShapes":
+  def of(
+    cls, run: TrainConfig, layout: Layout, kernel: Kernel = kernels.plain
+  ) -> "StepShapes":
     """The shapes of a run on devices, which need not be here.
+
+    Args:
+      run: The run.
+      layout: The devices.
+      kernel: How the model attends; `plain` compiles for any device.
 
     Raises:
       InputError: The model does not divide over them.
     """
-    taken = split(run, layout.constrain)
+    taken = split(run, layout.constrain, kernel)
     layout.check(trees.flat_variables(taken.frozen))
     layout.check(trees.flat_variables(taken.tunable))
     state = jax.eval_shape(
