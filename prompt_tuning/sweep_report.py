@@ -1,10 +1,13 @@
 """A sweep as a person reads it: its members, its settings, a picture.
 
-{"best": name or None, "prompt": its file, "split": "test", "metric": ...,
- "tasks": {task: {"examples", "majority", "untuned"}},
- "members": [{"name", "learning rate", "seed", "start", "task", "best_step", "score",
-              "metrics", "scores": [[step, score]], "last_step", "end", "test", "prompt"}],
+{"best": name or None, "prompt": its file or None, "split": "test" or None,
+ "tasks": {task: {"examples", "majority", "untuned", "samples"}},
+ "members": [{"name", "learning rate", "seed", "start", "task", "best": bool, "best_step",
+              "score", "metrics", "scores": [[step, score]], "last_step", "end", "test",
+              "test_metrics", "prompt"}],
  "settings": [{"name", "members", "score": {"mean", "spread"}, "test": ...}]}
+
+Scores are of the validation split, "test" of the split of the summary.
 """
 
 import statistics
