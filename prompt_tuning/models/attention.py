@@ -66,7 +66,7 @@ class Attention(nnx.Module):
       [batch, q, d_model], dtype of `x`.
     """
     queries = self._split(self.query(x))
-    attended = self._kernel(queries, keys, values, biases, dropout)
+    attended = self._kernel(queries, keys, dropout.of_weights(values), biases)
     return self.out(attended.reshape(*attended.shape[:2], -1))
 
 

@@ -6,7 +6,6 @@ A kernel takes
   keys     [batch, k, num_heads, d_kv], and values alike
   biases   arrays whose sum is added to the logits, each broadcastable to
            [batch, num_heads, q, k], in the dtype of the queries
-  dropout  applied to the weights
 
 and returns [batch, q, num_heads, d_kv]. Those other than `plain` have no gradient for the
 biases worth having, so that they are for frozen weights only.
@@ -17,10 +16,9 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from prompt_tuning.models.dropout import Dropout
 from prompt_tuning.types import Array
 
-Kernel = Callable[[Array, Array, Array, Sequence[Array], Dropout], Array]
+Kernel = Callable[[Array, Array, Array, Sequence[Array]], Array]
 
 _LARGE = 128 * 128  # logits of a head from which it pays to take one at a time
 _MOST_D_KV = 128  # of cuDNN on every GPU that has it
@@ -45,11 +43,10 @@ def plain(
   keys: Array,
   values: Array,
   biases: Sequence[Array],
-  dropout: Dropout,
 ) -> Array:
   """All heads of all rows at once; XLA fuses what it can, on any number of devices."""
   logits = jnp.einsum("bqhd,bkhd->bhqk", queries, keys) + sum(biases[1:], start=biases[0])
-  weights = dropout(jax.nn.softmax(logits, axis=-1))
+  weights = jax.nn.softmax(logits, axis=-1)
   return jnp.einsum("bhqk,bkhd->bqhd", weights, values)
 
 
@@ -58,15 +55,14 @@ def by_head(
   keys: Array,
   values: Array,
   biases: Sequence[Array],
-  dropout: Dropout,
 ) -> Array:
   """One head of one row at a time, whose logits stay in the cache of a CPU.
 
   The backward pass computes the weights again instead of keeping them.
   """
   batch, length, heads, _ = queries.shape
-  if length * keys.shape[1] < _LARGE or dropout.is_on:
-    return plain(queries, keys, values, biases, dropout)
+  if length * keys.shape[1] < _LARGE:
+    return plain(queries, keys, values, biases)
 
   @jax.checkpoint
   def one(part: tuple[Array, Array, Array, Array]) -> Array:
@@ -91,13 +87,12 @@ def cudnn(
   keys: Array,
   values: Array,
   biases: Sequence[Array],
-  dropout: Dropout,
 ) -> Array:
   """Flash attention of cuDNN, for half precision and even lengths; else `plain`."""
   d_kv, odd = queries.shape[-1], (queries.shape[1] | keys.shape[1]) % 2
   half = queries.dtype in (jnp.bfloat16, jnp.float16)
-  if odd or not half or d_kv % 8 or d_kv > _MOST_D_KV or dropout.is_on:
-    return plain(queries, keys, values, biases, dropout)
+  if odd or not half or d_kv % 8 or d_kv > _MOST_D_KV:
+    return plain(queries, keys, values, biases)
   return jax.nn.dot_product_attention(
     queries,
     keys,

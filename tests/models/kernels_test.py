@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from prompt_tuning.models import kernels
-from prompt_tuning.models.dropout import Dropout
 from prompt_tuning.models.parameters import Parameters, shapes_in
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.types import Frozen, Tunable
@@ -27,7 +26,7 @@ def parts():
 
 def outputs_and_gradients(kernel, queries, keys, values, biases):
   def total(*parts):
-    found = kernel(*parts, biases, Dropout())
+    found = kernel(*parts, biases)
     return jnp.sum(jnp.sin(found)), found
 
   of = jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True)
@@ -45,7 +44,7 @@ def test_one_head_at_a_time_is_all_at_once(parts):
 def test_it_keeps_no_weights_for_the_gradient(parts):
   def memory(kernel):
     def total(queries):
-      return jnp.sum(jnp.sin(kernel(queries, *parts[1:], Dropout())))
+      return jnp.sum(jnp.sin(kernel(queries, *parts[1:])))
 
     compiled = jax.jit(jax.grad(total)).lower(parts[0]).compile()
     return compiled.memory_analysis().temp_size_in_bytes
@@ -57,10 +56,7 @@ def test_it_keeps_no_weights_for_the_gradient(parts):
 def test_what_a_kernel_cannot_do_is_done_plainly(parts, kernel):
   queries, keys, values, biases = parts
   small = (queries[:, :1], keys[:, :3], values[:, :3], [x[:, :, :1, :3] for x in biases])
-  dropout = Dropout(0.5, jax.random.key(1))
-  again = Dropout(0.5, jax.random.key(1))
-  for given, how, alike in [(small, Dropout(), Dropout()), (parts, dropout, again)]:
-    np.testing.assert_array_equal(kernel(*given, how), kernels.plain(*given, alike))
+  np.testing.assert_array_equal(kernel(*small), kernels.plain(*small))
 
 
 @pytest.mark.parametrize(
@@ -85,6 +81,6 @@ def test_weights_that_learn_have_the_kernel_with_all_gradients(tiny_config):
 @pytest.mark.skipif(jax.default_backend() != "gpu", reason="cuDNN needs a GPU")
 def test_cudnn_agrees(parts):
   queries, keys, values, biases = jax.tree.map(lambda x: x.astype(jnp.bfloat16), parts)
-  expected = kernels.plain(queries, keys, values, biases, Dropout())
-  found = kernels.cudnn(queries, keys, values, biases, Dropout())
+  expected = kernels.plain(queries, keys, values, biases)
+  found = kernels.cudnn(queries, keys, values, biases)
   np.testing.assert_allclose(*map(np.float32, (found, expected)), rtol=0.03, atol=0.03)
