@@ -20,7 +20,7 @@ def main() -> None:
   parser.add_argument("--rounds", type=int, default=3)
   given = parser.parse_args()
   contestants = {
-    f"{n} + {n} layers": partial(alone, "ours.py", deed=f"compile {n}") for n in (FEW, MANY)
+    f"{n} + {n} layers": partial(alone, "compiled.py", deed=str(n)) for n in (FEW, MANY)
   }
   found = in_turns(contestants, given.rounds, warm=0)
   few, many = ([x["seconds"] for x in answers] for answers in found.values())

@@ -13,7 +13,6 @@ prompts in the encoder, padding included}.
 """
 
 import argparse
-import dataclasses
 import functools
 import itertools
 import pathlib
@@ -31,11 +30,9 @@ import mixture
 import numpy as np
 import optax
 
-from prompt_tuning import throughput, trees
+from prompt_tuning import throughput
 from prompt_tuning.data.packing import Packer, Packing
-from prompt_tuning.models import kernels
 from prompt_tuning.models.config import T5Config
-from prompt_tuning.models.kernels import Kernel
 from prompt_tuning.models.parameters import Parameters
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.prompts import masks
@@ -179,39 +176,6 @@ def contestant(case: str, vocabulary: str) -> Contestant:
   raise SystemExit(f"no case {case!r}")
 
 
-def lowered(layers: int, kernel: Kernel) -> jax.stages.Lowered:
-  """The step of "equal", so many layers in each tower, without arrays."""
-  config = dataclasses.replace(CONFIG, num_encoder_layers=layers, num_decoder_layers=layers)
-  source = dataclasses.replace(Parameters.abstract(), kernel=kernel)
-  bank = PromptBank.abstract((1, 100, config.d_model))
-  split = states.Split.of(PromptedT5(T5(config, source), bank))
-  state = jax.eval_shape(
-    lambda params, key: states.TrainState(
-      jnp.zeros((), jnp.int32), params, optimizer().init(params), key
-    ),
-    trees.values(split.tunable),
-    jax.eval_shape(lambda: jax.random.key(0)),
-  )
-  batch = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in next(equal()).items()}
-  return steps.train_step(split, optimizer(), Loss()).lower(state, split.frozen, batch)
-
-
-def compiling(layers: int) -> worker.Answer:
-  """Seconds from nothing to the compiled step."""
-  began = time.perf_counter()
-  lowered(layers, kernels.best(jax.default_backend())).compile()
-  return {"seconds": time.perf_counter() - began}
-
-
-def operations() -> worker.Answer:
-  """Those of a step, as the compiler counts them.
-
-  The kernel is one without a loop, whose body would count once.
-  """
-  counted = lowered(CONFIG.num_encoder_layers, kernels.plain).compile().cost_analysis()
-  return {"flops": (counted or {})["flops"]}
-
-
 def peak() -> worker.Answer:
   """Operations per second of a matrix product."""
   return {"flops_per_second": throughput.matmul_peak("float32")}
@@ -222,16 +186,14 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--vocabulary", default="")
   parser.add_argument("--cache", type=pathlib.Path, help="of compiled steps")
-  parser.add_argument("cases", nargs="*")
+  parser.add_argument("cases", nargs="+")
   given = parser.parse_args()
   if given.cache:
     jax.config.update("jax_compilation_cache_dir", str(given.cache))
   deeds: dict[str, Callable[[], worker.Answer]] = {
     case: contestant(case, given.vocabulary) for case in given.cases
   }
-  deeds |= {"operations": operations, "peak": peak, "memory": worker.memory}
-  deeds |= {f"compile {n}": lambda n=n: compiling(n) for n in (8, 24)}
-  worker.answer(deeds)
+  worker.answer(deeds | {"peak": peak, "memory": worker.memory})
 
 
 if __name__ == "__main__":

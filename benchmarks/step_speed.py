@@ -24,7 +24,7 @@ def main() -> None:
   parser.add_argument("--rounds", type=int, default=11)
   parser.add_argument("--cache", type=pathlib.Path, default=REPO / ".cache" / "jax")
   given = parser.parse_args()
-  flops = alone("ours.py", deed="operations")["flops"]
+  flops = alone("compiled.py", deed="operations")["flops"]
   with (
     Worker("ours.py", f"--cache={given.cache}", "equal") as ours,
     Worker("peer.py", "equal") as peer,
