@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from worker import REPO
@@ -46,7 +46,7 @@ class Timeline:
 
 def timed(
   name: str,
-  experiment: str,
+  gin_files: Sequence[str],
   folder: pathlib.Path,
   bindings: Mapping[str, Any],
   until: int | None = None,
@@ -55,16 +55,17 @@ def timed(
 
   Args:
     name: "train" or "sweep".
-    experiment: A gin file.
+    gin_files: Of the command, in order.
     folder: MODEL_DIR; removed afterwards.
     bindings: Macros.
     until: The step at which it is killed; None lets it end.
   """
   shutil.rmtree(folder, ignore_errors=True)
   macros = {"MODEL_DIR": str(folder), **bindings}
-  arguments = [f"--gin.{macro}={value!r}" for macro, value in macros.items()]
+  arguments = [f"--gin_file={file}" for file in gin_files]
+  arguments += [f"--gin.{macro}={value!r}" for macro, value in macros.items()]
   began = time.perf_counter()
-  command = [sys.executable, "-m", "prompt_tuning", name, f"--gin_file={experiment}"]
+  command = [sys.executable, "-m", "prompt_tuning", name]
   with tempfile.TemporaryFile("w+") as said:
     process = subprocess.Popen(
       command + arguments, env=os.environ | _CACHE, cwd=REPO, stdout=said, stderr=said

@@ -13,7 +13,7 @@ import command
 import results
 import worker
 
-EXPERIMENT = "experiments/movie_reviews.gin"
+EXPERIMENT = ["experiments/movie_reviews.gin"]
 BINDINGS: dict[str, Any] = {"STATS_PERIOD": 1, "TRAIN_STEPS_RELATIVE": 300}
 
 
