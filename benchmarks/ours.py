@@ -4,6 +4,7 @@ A case is a prompt, how a batch is laid out, and examples:
 
   padded 100   prompt of 100, 16 examples padded to 512, as the original does
   packed 100   the same in rows of 612 places that several examples share
+  padded 20    prompt of 20
   packed 20    prompt of 20
   blind 100    prompt of 100 that does not see the inputs, which is then encoded once
   equal        prompt of 100, 8 examples of 128 random tokens
@@ -147,8 +148,8 @@ class Contestant:
 
 
 @functools.cache
-def model() -> T5:
-  """T5 1.1 small, its weights drawn without a compiler, as if they came from a file."""
+def model(config: T5Config = CONFIG) -> T5:
+  """T5 1.1 small or another, with weights as if from a file: no compiler draws them."""
   draw = np.random.default_rng(0)
 
   def source(path: str, shape: Shape, init: Initializer) -> jax.Array:
@@ -157,7 +158,7 @@ def model() -> T5:
       return jnp.ones(shape)
     return jnp.asarray(draw.normal(0, 0.04, shape).astype(np.float32))
 
-  return T5(CONFIG, Parameters.here(source))
+  return T5(config, Parameters.here(source))
 
 
 def contestant(case: str, vocabulary: str) -> Contestant:
@@ -167,6 +168,8 @@ def contestant(case: str, vocabulary: str) -> Contestant:
   examples = mixture.stream(mixture.examples(vocabulary))
   if case == "padded 100":
     return Contestant(model(), 100, padded(examples, 16, 16))
+  if case == "padded 20":
+    return Contestant(model(), 20, padded(examples, 16, 16))
   if case == "packed 100":
     return Contestant(model(), 100, packed(examples, 6, 16, 100))
   if case == "packed 20":

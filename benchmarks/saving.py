@@ -2,8 +2,8 @@
 
   python benchmarks/saving.py
 
-The state of a run (prompt, optimizer, step, key) written to disk, and T5 1.1 small in
-float32 as a T5X checkpoint of the parameters alone.
+The state of a run (prompt, optimizer, step, key) written to disk, and T5 1.1 small and base
+in float32 as T5X checkpoints of the parameters alone.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from etils import epath
 
 from prompt_tuning import trees
 from prompt_tuning.checkpoints import run_state, t5x
+from prompt_tuning.models.config import T5Config
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.prompts.bank import PromptBank
 from prompt_tuning.prompts.prompted import PromptedT5
@@ -30,7 +31,7 @@ from prompt_tuning.training import state as states
 
 def prompt_saved(model: T5, folder: pathlib.Path) -> Callable[[], worker.Answer]:
   """Saves the state of a run with a prompt of 100."""
-  bank = PromptBank(jnp.zeros((100, ours.CONFIG.d_model)))
+  bank = PromptBank(jnp.zeros((100, model.config.d_model)))
   split = states.Split.of(PromptedT5(model, bank))
   state = states.create(split, ours.optimizer(), jax.random.key(0))
   saver, counter = run_state.Saver(epath.Path(folder)), itertools.count(1)
@@ -59,19 +60,16 @@ def model_saved(model: T5, folder: pathlib.Path) -> Callable[[], worker.Answer]:
   return save
 
 
-def main() -> None:
-  """Measures and writes."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--rounds", type=int, default=5)
-  given = parser.parse_args()
-  model = ours.model()
+def measured(size: str, rounds: int) -> list[results.Row]:
+  """Both saves of a size in turns."""
+  model = ours.model(T5Config.of_size("t5_1_1", size))
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     contestants = {
       "prompt": prompt_saved(model, folder / "run"),
       "model": model_saved(model, folder / "model"),
     }
-    found = worker.in_turns(contestants, given.rounds)
+    found = worker.in_turns(contestants, rounds)
   seconds, sizes = (
     {name: [x[what] for x in answers] for name, answers in found.items()}
     for what in ("seconds", "bytes")
@@ -79,19 +77,29 @@ def main() -> None:
 
   def ratio(what: str, of: dict[str, list[float]], bar: float) -> results.Row:
     times = results.ratios(of["model"], of["prompt"])
-    return results.row(f"{what} of saving the model over a prompt's run", times, "x", bar)
+    return results.row(f"{what} of saving {size} over its prompt's run", times, "x", bar)
 
-  results.write(
-    "saving",
-    [
-      ratio("bytes", sizes, 1000),
-      ratio("seconds", seconds, 100),
-      results.row("saving a prompt's run", [x * 1e3 for x in seconds["prompt"]], "ms"),
-      results.row("saving the model", [x * 1e3 for x in seconds["model"]], "ms"),
-      results.row("a prompt's run on disk", [x / 1e3 for x in sizes["prompt"]], "kB"),
-      results.row("the model on disk", [x / 1e3 for x in sizes["model"]], "kB"),
-    ],
-  )
+  return [
+    ratio("bytes", sizes, 1000),
+    ratio("seconds", seconds, 100),
+    *(
+      results.row(f"saving {name} of {size}", [x * 1e3 for x in each], "ms")
+      for name, each in seconds.items()
+    ),
+    *(
+      results.row(f"{name} of {size} on disk", [x / 1e3 for x in each], "kB")
+      for name, each in sizes.items()
+    ),
+  ]
+
+
+def main() -> None:
+  """Measures and writes."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--rounds", type=int, default=5)
+  given = parser.parse_args()
+  rows = [row for size in ("small", "base") for row in measured(size, given.rounds)]
+  results.write("saving", rows)
 
 
 if __name__ == "__main__":

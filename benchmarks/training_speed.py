@@ -15,11 +15,11 @@ import mixture
 import results
 from worker import REPO, Answer, Worker, in_turns
 
-OURS = ("padded 100", "packed 100", "packed 20", "blind 100")
+OURS = ("padded 100", "padded 20", "packed 100", "packed 20", "blind 100")
 PEFT = ("peft 100", "peft 20")
 BARS = (
   ("packed 100", "padded 100", 3.0),
-  ("packed 20", "padded 100", 4.5),
+  ("packed 20", "padded 20", 4.5),
   ("blind 100", "padded 100", 5.0),
   ("packed 100", "peft 100", 1.5),
   ("packed 20", "peft 20", 1.8),

@@ -124,11 +124,28 @@ def join(given: argparse.Namespace) -> None:
   Raises:
     InputError: They are not found.
   """
-  options = {name: getattr(given, name) for name in _DISTRIBUTED}
-  asked = given.multiprocess or any(value is not None for value in options.values())
-  if asked or distributed.launched():
+  if _several(given):
     _keep_results_apart()
-    distributed.start(**options)
+    distributed.start(**{name: getattr(given, name) for name in _DISTRIBUTED})
+
+
+def alone(given: argparse.Namespace, what: str) -> None:
+  """Raises `InputError` where several processes are asked for, or were started.
+
+  Args:
+    given: The flags.
+    what: What one process does.
+  """
+  if _several(given):
+    raise checks.InputError(
+      f"several processes are asked for, expected one for {what}, which uses all devices "
+      "of its machine; start one, without the flags of several"
+    )
+
+
+def _several(given: argparse.Namespace) -> bool:
+  asked = any(getattr(given, name) is not None for name in _DISTRIBUTED)
+  return given.multiprocess or asked or distributed.launched() is not None
 
 
 def _keep_results_apart() -> None:

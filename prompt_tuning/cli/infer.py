@@ -20,6 +20,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
   if given.input is None:
     _check_unused(group, given)
     return runs.main(command, arguments)
+  flags.alone(given, "--input")
   return _rows(given)
 
 

@@ -85,6 +85,8 @@ CSV = "--input=rows.csv"
     ([GIN, CSV, P, "--labels=x=a,b"], "unknown prompt in --labels 'x'"),
     ([GIN, CSV, Q, "--mode=rank"], "there are no labels"),
     ([GIN, CSV, "--mode=rank", "--label-column=words"], "has no column 'words'"),
+    ([GIN, CSV, "--multiprocess"], "expected one for --input"),
+    ([GIN, CSV, "--process_count=2"], "expected one for --input"),
     ([GIN, CSV, "--window=0"], "--window is 0"),
     ([GIN, CSV, "--window=x"], "invalid int value"),
     ([GIN, CSV, "--output=."], "is no ordinary file"),
