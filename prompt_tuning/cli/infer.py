@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from prompt_tuning import checks
-from prompt_tuning.cli import flags, prompt_flags, runs
+from prompt_tuning.cli import compiled, flags, prompt_flags, runs
 
 _RUN = "predictor.predictor"
 
@@ -92,6 +92,7 @@ def _rows(given: argparse.Namespace) -> int:
   if given.dry_run:
     print(runs.description(run.predictor, text))
     return 0
+  compiled.keep()
   run = run.fitted()
   output = answers_file.STDOUT if given.output is None else given.output
   identity = {} if output == answers_file.STDOUT else run.identity()

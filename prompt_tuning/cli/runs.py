@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from prompt_tuning import checks, config, distributed, trees
-from prompt_tuning.cli import flags
+from prompt_tuning.cli import compiled, flags
 from prompt_tuning.data import folders
 
 
@@ -71,6 +71,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
   if given.dry_run:
     print(description(settings, text))
     return 0
+  compiled.keep()
   folders.use(given.tfds_data_dir, _paths(given.seqio_additional_cache_dirs))
   run = getattr(importlib.import_module(f"prompt_tuning.{module}"), function)
   result = run(settings, text)

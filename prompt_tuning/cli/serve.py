@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from prompt_tuning import checks, config, files
-from prompt_tuning.cli import flags, prompt_flags, runs
+from prompt_tuning.cli import compiled, flags, prompt_flags, runs
 
 _EXAMPLE = """prompt-tuning serve --gin_file=experiments/movie_reviews_predictor.gin \\
     --prompt movies=runs/movies/prompt.safetensors"""
@@ -48,6 +48,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
   if given.dry_run:
     print(runs.description(settings, text))
     return 0
+  compiled.keep()
   for name, path in settings.prompts.items():
     _check_prompt(name, path)
   service = serving.service.Service(
