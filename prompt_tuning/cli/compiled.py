@@ -15,7 +15,7 @@ def keep() -> None:
   """
   import jax
 
-  if jax.config.read("jax_compilation_cache_dir") is None:
+  if jax.config.values["jax_compilation_cache_dir"] is None:
     jax.config.update("jax_compilation_cache_dir", str(folder()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _SECONDS)
 
