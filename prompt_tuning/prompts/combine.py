@@ -42,7 +42,7 @@ def suffix(prompt: Array, embeddings: Array, tokens: Array) -> Array:
 
 def suffix_before_eos(prompt: Array, embeddings: Array, tokens: Array) -> Array:
   """The prompt after the last real token but before EOS."""
-  return _insert(prompt, embeddings, _lengths(tokens) - 1)
+  return _insert(prompt, embeddings, jnp.maximum(_lengths(tokens) - 1, 0))
 
 
 def suffix_after_bos(prompt: Array, embeddings: Array, tokens: Array) -> Array:

@@ -142,3 +142,9 @@ def test_an_array_starts_as_itself(stored, fixtures):
   prompt = np.load(fixtures / "prompt_5x256.npy")
   found = initializers.from_array(prompt)(jax.random.key(0), (5, 256))
   np.testing.assert_allclose(found, stored["init/from_array"], rtol=1e-6)
+
+
+def test_a_row_without_tokens_keeps_the_whole_prompt():
+  prompt = jnp.arange(1.0, 7.0).reshape(1, 3, 2)
+  found = combine.suffix_before_eos(prompt, jnp.zeros((1, 2, 2)), jnp.zeros((1, 2), int))
+  np.testing.assert_array_equal(found[:, :3], prompt)
