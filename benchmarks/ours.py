@@ -48,6 +48,7 @@ from prompt_tuning.types import Initializer, Shape
 
 CONFIG = T5Config.of_size("t5_1_1", "small", dtype="float32", dropout_rate=0.0)
 BLIND = masks.FULL - {masks.PROMPT_TO_INPUT}
+SKIPPED = 20  # batches
 Batch = dict[str, np.ndarray]
 
 
@@ -73,10 +74,14 @@ def padded(examples: Iterator[mixture.Example], rows: int, targets: int) -> Iter
 def packed(
   examples: Iterator[mixture.Example], rows: int, targets: int, prompt_len: int
 ) -> Iterator[Batch]:
-  """Batches of rows that hold several."""
+  """Batches of rows that hold several, from when as long ones go into rows as come.
+
+  The first rows are filled from what is pending, and longer ones stay behind.
+  """
   lengths = {"inputs": mixture.LONGEST, "targets": targets}
   packing = Packing(prompt_len=prompt_len)
-  return Packer(chunks(examples, 32, targets), lengths, rows, packing)
+  batches = Packer(chunks(examples, 32, targets), lengths, rows, packing)
+  return itertools.islice(batches, SKIPPED, None)
 
 
 def chunks(examples: Iterator[mixture.Example], rows: int, targets: int) -> Iterator[Batch]:

@@ -1,17 +1,19 @@
-"""Eight prompts in one frozen pass against eight runs of one each, in turns.
+"""Eight prompts in one frozen pass against eight runs of one each.
 
   pip install -e '.[demo]'
   python benchmarks/sweep_speed.py
 
 The demo's model and settings, eight seeds; from the command to its end, with an evaluation
 on the last step. The sentences are some of the demo's in files, for evaluating all of them
-would take most of the time. What the commands compile is compiled before.
+would take most of the time. Of the eight runs four are made, two before the sweep and two
+after it. What the commands compile is compiled before.
 """
 
 import argparse
 import csv
 import itertools
 import pathlib
+import statistics
 import tempfile
 from typing import Any
 
@@ -52,7 +54,8 @@ def written(folder: pathlib.Path) -> dict[str, str]:
 def main() -> None:
   """Measures and writes."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--rounds", type=int, default=1, help="sweeps; eight runs for each")
+  parser.add_argument("--rounds", type=int, default=1, help="sweeps")
+  parser.add_argument("--runs", type=int, default=4, help="of one, per sweep; even")
   given = parser.parse_args()
   with tempfile.TemporaryDirectory() as name:
     bindings, seeds = BINDINGS | written(pathlib.Path(name)), itertools.count()
@@ -74,21 +77,22 @@ def main() -> None:
     found: dict[str, list[worker.Answer]] = {"one run": [], "sweep": []}
     for _ in range(given.rounds):
       # Half of the runs before the sweep and half after it.
-      for part in ("one run", "sweep", "one run"):
-        times = 1 if part == "sweep" else MEMBERS // 2
+      half = given.runs // 2
+      for part, times in (("one run", half), ("sweep", 1), ("one run", half)):
         deed = {part: sweep if part == "sweep" else single}
         found[part] += worker.in_turns(deed, times, warm=0)[part]
   results.write("sweep_speed", rows(found))
 
 
 def rows(found: dict[str, list[worker.Answer]]) -> list[results.Row]:
-  """Ratios of each sweep to the eight runs around it, and what they are made of."""
+  """Ratios of each sweep to eight runs like those around it, and what they are made of."""
   sweeps, singles = found["sweep"], found["one run"]
+  around = len(singles) // len(sweeps)
 
   def ratios(what: str) -> list[float]:
     eights = [
-      sum(x[what] for x in singles[i : i + MEMBERS])
-      for i in range(0, len(singles), MEMBERS)
+      MEMBERS * statistics.fmean(x[what] for x in singles[i : i + around])
+      for i in range(0, len(singles), around)
     ]
     return results.ratios([x[what] for x in sweeps], eights)
 
