@@ -20,7 +20,8 @@ from prompt_tuning.types import Array
 
 Kernel = Callable[[Array, Array, Array, Sequence[Array]], Array]
 
-_LARGE = 128 * 128  # logits of a head from which it pays to take one at a time
+_LARGE = 128 * 128  # logits of a head from which it pays to take few at a time
+_CACHED = 3 * 2**18  # logits that a cache holds, with what is made of them
 _MOST_D_KV = 128  # of cuDNN on every GPU that has it
 
 
@@ -56,29 +57,35 @@ def by_head(
   values: Array,
   biases: Sequence[Array],
 ) -> Array:
-  """One head of one row at a time, whose logits stay in the cache of a CPU.
+  """Few heads of one row at a time, whose logits stay in the cache of a CPU.
 
   The backward pass computes the weights again instead of keeping them.
   """
   batch, length, heads, _ = queries.shape
-  if length * keys.shape[1] < _LARGE:
+  logits = length * keys.shape[1]
+  if logits < _LARGE:
     return plain(queries, keys, values, biases)
+  group = max(
+    (n for n in range(1, heads + 1) if heads % n == 0 and n * logits <= _CACHED), default=1
+  )
 
   @jax.checkpoint
-  def one(part: tuple[Array, Array, Array, Array]) -> Array:
-    query, key, value, index = part
-    logits = query @ key.T
+  def some(part: tuple[Array, Array, Array, Array]) -> Array:
+    query, key, value, index = part  # [group, length, d_kv]
+    row, first = index // (heads // group), index % (heads // group) * group
+    logits = query @ jnp.swapaxes(key, 1, 2)
     for bias in biases:
-      row = index // heads if bias.shape[0] > 1 else 0
-      head = index % heads if bias.shape[1] > 1 else 0
-      logits = logits + bias[row, head]
+      of_row = bias[row if bias.shape[0] > 1 else 0]
+      if bias.shape[1] > 1:
+        of_row = jax.lax.dynamic_slice_in_dim(of_row, first, group)
+      logits = logits + of_row
     return jax.nn.softmax(logits, axis=-1) @ value
 
   def split(x: Array) -> Array:
-    return jnp.swapaxes(x, 1, 2).reshape(batch * heads, *x.shape[1::2])
+    return jnp.swapaxes(x, 1, 2).reshape(-1, group, *x.shape[1::2])
 
-  index = jnp.arange(batch * heads, dtype=jnp.int32)
-  found = jax.lax.map(one, (split(queries), split(keys), split(values), index))
+  index = jnp.arange(batch * heads // group, dtype=jnp.int32)
+  found = jax.lax.map(some, (split(queries), split(keys), split(values), index))
   return jnp.swapaxes(found.reshape(batch, heads, length, -1), 1, 2)
 
 
