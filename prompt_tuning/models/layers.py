@@ -116,11 +116,17 @@ class MLP(nnx.Module):
     count = len(self._activations)
     return ["wi"] if count == 1 else [f"wi_{i}" for i in range(count)]
 
+  def _activated(self, inputs: list[Array]) -> Array:
+    factors = [
+      _ACTIVATIONS[activation](x)
+      for x, activation in zip(inputs, self._activations, strict=True)
+    ]
+    return math.prod(factors[1:], start=factors[0])
+
   def __call__(self, x: Array, dropout: Dropout) -> Array:
     """[batch, length, d_model] -> the same shape and dtype."""
-    factors = [
-      _ACTIVATIONS[activation](getattr(self, name)(x))
-      for name, activation in zip(self._inputs(), self._activations, strict=True)
-    ]
-    hidden = dropout(math.prod(factors[1:], start=factors[0]))
+    # What activations make is made again for the gradient: it would be half of what a
+    # layer keeps, and costs a few operations per number.
+    activated = jax.checkpoint(self._activated)
+    hidden = dropout(activated([getattr(self, name)(x) for name in self._inputs()]))
     return self.wo(self._constrain(hidden, ("batch", "length", "mlp")))
