@@ -70,7 +70,7 @@ def test_less_is_kept_from_none_to_full(losses):
     np.array([kept_bytes(*loss) for loss in losses(layers).values()]) for layers in (1, 5)
   )
   none, minimal, full = deep - shallow  # of four layers more in each tower
-  assert full < 0.6 * minimal < 0.3 * none
+  assert full < 0.6 * minimal < 0.36 * none
 
 
 def test_an_unknown_kind_is_refused():
