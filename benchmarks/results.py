@@ -61,7 +61,7 @@ def write(part: str, rows: Sequence[Row]) -> None:
   parts = json.loads(PATH.read_text()) if PATH.exists() else {}
   parts[part] = {
     "machine": machine(),
-    "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+    "versions": versions(),
     "date": datetime.date.today().isoformat(),
     "rows": list(rows),
   }
@@ -69,6 +69,12 @@ def write(part: str, rows: Sequence[Row]) -> None:
   for each in rows:
     print(line(each))
   print(json.dumps({"benchmark": part, **parts[part]}), flush=True)
+
+
+def versions() -> dict[str, str]:
+  """Of the packages that are there."""
+  there = {name.lower() for name in importlib.metadata.packages_distributions()}
+  return {x: importlib.metadata.version(x) for x in PACKAGES if x in there}
 
 
 def line(row: Row) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 
 import jax
 
+from prompt_tuning import progress
+
 
 class Ahead:
   """A function (state, frozen, batch) -> anything, compiled in a thread from now on.
@@ -26,7 +28,7 @@ class Ahead:
     frozen: Any,
     batch: Mapping[str, jax.ShapeDtypeStruct],
   ):
-    self._function, self._foreseen = function, _shapes(batch)
+    self._function, self._foreseen, self._told = function, _shapes(batch), False
     thread = concurrent.futures.ThreadPoolExecutor(1)
     self._compiled: concurrent.futures.Future[Callable[..., Any]] = thread.submit(
       lambda: function.lower(state, frozen, batch).compile()
@@ -36,6 +38,9 @@ class Ahead:
   def __call__(self, state: Any, frozen: Any, batch: Mapping[str, Any]) -> Any:
     """The function's result; waits for the compiler where it is not done."""
     if _shapes(batch) != self._foreseen:
+      if not self._told:
+        progress.say("the batches have other shapes than foreseen: compiling once more")
+        self._told = True
       return self._function(state, frozen, batch)
     return self._compiled.result()(state, frozen, batch)
 

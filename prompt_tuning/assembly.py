@@ -113,16 +113,18 @@ def visibility(prompt: Prompt) -> frozenset[str]:
   if prompt.visibility is not None:
     return masks.ALWAYS | set(prompt.visibility)
   if isinstance(prompt.start, FromFile):
-    return visibility_of(formats.read_prompt(prompt.start.path))
+    return visibility_of(formats.read_prompt(prompt.start.path)) or masks.FULL
   return masks.FULL
 
 
-def visibility_of(file: PromptFile) -> frozenset[str]:
-  """What a prompt was trained with, as far as its file says.
+def visibility_of(file: PromptFile) -> frozenset[str] | None:
+  """What a prompt was trained with; None for numbers without a story, such as numpy files.
 
   Raises:
     InputError: It says something that there is not.
   """
+  if not file.metadata:
+    return None
   found = file.metadata.get("visibility")
   if found is None:
     return masks.FULL
@@ -131,12 +133,12 @@ def visibility_of(file: PromptFile) -> frozenset[str]:
 
 
 def common_visibility(files: Sequence[PromptFile]) -> frozenset[str]:
-  """That of prompts which answer together.
+  """That of prompts which answer together; those without a story follow the others.
 
   Raises:
     InputError: They were trained with different ones.
   """
-  found = {visibility_of(file): file for file in files}
+  found = {kinds: file for file in files if (kinds := visibility_of(file)) is not None}
   if len(found) > 1:
     lines = [f"  {file.path}: {', '.join(sorted(kinds))}" for kinds, file in found.items()]
     raise checks.InputError(

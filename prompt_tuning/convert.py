@@ -140,13 +140,14 @@ def _prompt(
   if place.exists():
     raise files.taken(place)
   dtype = options.dtype or "float32"
+  visibility = assembly.visibility_of(found) or masks.FULL
+  if to != "safetensors" and visibility != masks.FULL:
+    raise checks.InputError(
+      f"the prompt {found.path} was trained with {sorted(visibility)}, expected "
+      f"{sorted(masks.FULL)}: a file of {to} cannot say so, and its readers would compute "
+      "something else; write safetensors, or train without PROMPT_VISIBILITY"
+    )
   if to == "peft":
-    if assembly.visibility_of(found) != masks.FULL:
-      raise checks.InputError(
-        f"the prompt {found.path} was trained with "
-        f"{sorted(assembly.visibility_of(found))}, expected {sorted(masks.FULL)}: PEFT has "
-        "no other; use it with this package, or train one without PROMPT_VISIBILITY"
-      )
     with files.writing(place):
       peft.save(place, found, options.base, dtype)
     return str(place)

@@ -73,7 +73,9 @@ class Feed:
     """Says how much of the time since it was opened went into waiting for data."""
     if self._batches is not None:
       share = self._waited / max(time.monotonic() - self._opened, 1e-9)
-      progress.say(f"{share:.1%} of the time of training was spent waiting for data")
+      progress.say(
+        f"{share:.1%} of the time since the data were opened was waiting for them"
+      )
 
   def save(self, folder: epath.Path) -> None:
     """Writes where it stands, if the pipelines can tell."""

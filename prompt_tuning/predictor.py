@@ -28,7 +28,6 @@ from prompt_tuning.queries import Answer, Names, Prepared, Query, Tokenizer
 from prompt_tuning.types import ArrayLike
 
 _USUAL_PROMPT_LEN = 100
-_ARRAY = "array"  # the format of a prompt that comes from no file
 
 
 class Predictor:
@@ -90,8 +89,7 @@ class Predictor:
     longest = max(
       (file.prompt.shape[-2] for file in given.values()), default=_USUAL_PROMPT_LEN
     )
-    read = [file for file in given.values() if file.format != _ARRAY]
-    self._visibility = assembly.common_visibility(read)
+    self._visibility = assembly.common_visibility(list(given.values()))
     if visibility is not None:
       self._visibility = masks.ALWAYS | set(visibility)
     self._passes = Passes(
@@ -140,7 +138,7 @@ class Predictor:
     if not isinstance(prompt, str | os.PathLike):
       array = np.asarray(prompt)
       where = f"named {name!r}"
-      return prompt_files.PromptFile(prompt_files.checked(array, where), {}, where, _ARRAY)
+      return prompt_files.PromptFile(prompt_files.checked(array, where), {}, where, "array")
     file = formats.read_prompt(os.fspath(prompt))
     assembly.check_prompt_file(file, self.base, self.vocabulary)
     return file
@@ -150,7 +148,7 @@ class Predictor:
   ) -> None:
     prompt = prompt_files.single(file)
     trained_with = assembly.visibility_of(file)
-    if file.format != _ARRAY and trained_with != self._visibility:
+    if trained_with is not None and trained_with != self._visibility:
       raise checks.InputError(
         f"the prompt {name!r} was trained with {sorted(trained_with)}, expected "
         f"{sorted(self._visibility)} here; answer with it in a predictor of its own"

@@ -102,7 +102,8 @@ class _Sweep:
     if distributed.is_first():
       text = trees.describe(self.bank.described(config.prompt), t5x_path)
       (self.folder / "model-info.txt").write_text(text + "\n")
-    self.judge = judge.Judge(self.run, base, self.bank.split, self.bank.frozen, layout)
+    one = members[0].run  # what its packing depends on is the same for all
+    self.judge = judge.Judge(one, base, self.bank.split, self.bank.frozen, layout)
     self.evaluations: dict[str, Any] = {}
     for member in members:
       judged, test, task = member.run.eval_dataset, member.run.test_dataset, member.task
@@ -166,18 +167,19 @@ class _Sweep:
       rows = [{name: sums[name][place] for name in sums} for sums in found]
       row = steps.metrics(rows)
       row["learning_rate"] = float(member.run.learning_rate_fn(done - 1))
-      values |= {f"{member.name}/{name}": value for name, value in row.items()}
-      if not np.isfinite(row["loss"]):
+      if np.isfinite(row["loss"]):
+        values |= {f"{member.name}/{name}": value for name, value in row.items()}
+      else:
         left[member.name] = DIVERGED
     self._leave(left, done)
     return values
 
   def shown(self, values: loop.Values) -> loop.Values:
     """See `loop.Work`; means over the members."""
-    found = {
-      name: float(np.mean([v for key, v in values.items() if key.endswith(f"/{name}")]))
-      for name in ("loss", "accuracy")
-    }
+    found = {}
+    for name in ("loss", "accuracy"):
+      each = [v for key, v in values.items() if key.endswith(f"/{name}")]
+      found[name] = float(np.mean(each)) if each else float("nan")
     return {**found, "members": len(self.running)}
 
   def _leave(self, left: Mapping[str, str], done: int) -> None:

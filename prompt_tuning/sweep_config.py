@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from prompt_tuning import checks
+from prompt_tuning import assembly, checks
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.learned import PromptTuning
 from prompt_tuning.models.config import T5Config
@@ -181,6 +181,12 @@ def _check_prompts(prompts: Sequence[Prompt]) -> None:
     raise checks.InputError(
       f"the prompts of the sweep have {checks.one_of(lengths)} tokens, expected one length "
       "for all, since they lie in one bank; give each length a sweep of its own"
+    )
+  kinds = {assembly.visibility(prompt) for prompt in prompts} if len(prompts) > 1 else {0}
+  if len(kinds) > 1:
+    raise checks.InputError(
+      "the prompts of the sweep have different visibilities, expected one for all, since "
+      "they are trained by one step; give each PROMPT_VISIBILITY a sweep of its own"
     )
   for prompt in prompts:
     if prompts.count(prompt) > 1:

@@ -60,9 +60,10 @@ def finish(
     }
     tasks |= _tested(members[contestants[-1]["name"]], contestants, params, judge)
   best = [row["name"] for row in kept if row["best"]]
+  one_task = len({row["task"] for row in rows}) == 1
   summary: dict[str, Any] = {
-    "best": best[0] if len(best) == 1 else None,
-    "prompt": str(run.learned.best(folder)) if len(best) == 1 else None,
+    "best": best[0] if one_task and best else None,
+    "prompt": str(run.learned.best(folder)) if one_task and best else None,
     "split": run.test_dataset.split if run.test_dataset else None,
     "tasks": tasks,
     "members": rows,

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from typing import Any
 
-from prompt_tuning import __version__
+from prompt_tuning import __version__, checks
 from prompt_tuning.assembly import Base
 from prompt_tuning.best import Best
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
@@ -69,6 +69,13 @@ class TrainConfig:
   def check(self) -> None:
     """Raises `InputError` for settings that contradict each other."""
     self.partitioner.check()
+    lengths = self.train_dataset.task_feature_lengths or {}
+    for feature in ("inputs", "targets"):
+      if feature not in lengths:
+        raise checks.InputError(
+          f"TASK_FEATURE_LENGTHS is {dict(lengths)}, expected tokens for inputs and "
+          "targets; set e.g. {'inputs': 512, 'targets': 8}"
+        )
     steps.check_microbatches(self.train_dataset.batch_size, self.trainer.num_microbatches)
 
   @property

@@ -72,7 +72,7 @@ def test_it_answers_as_its_file_says(model, prompts, tmp_path):
 
 def test_prompts_of_both_kinds_do_not_answer_together(model, prompts, tmp_path):
   blind = saved(tmp_path / "blind.safetensors", prompts[0], BLIND)
-  usual = saved(tmp_path / "usual.safetensors", prompts[1])
+  usual = saved(tmp_path / "usual.safetensors", prompts[1], sorted(masks.FULL))
   with pytest.raises(checks.InputError, match=r"different visibilities(?s:.)*blind"):
     Predictor(model, {"a": blind, "b": usual}, **LIMITS)
   predictor = Predictor(model, {"a": blind}, **LIMITS)
@@ -86,11 +86,12 @@ def test_a_file_with_an_unknown_kind_is_refused(model, prompts, tmp_path):
     Predictor(model, {"a": path}, **LIMITS)
 
 
-def test_peft_has_no_such_prompt(prompts, tmp_path):
+def test_formats_that_cannot_say_so_are_refused(prompts, tmp_path):
   path = saved(tmp_path / "blind.safetensors", prompts[0], BLIND)
-  with pytest.raises(checks.InputError, match="PEFT has no other"):
-    convert.convert(path, str(tmp_path / "adapter"), "peft")
-  assert not (tmp_path / "adapter").exists()
+  for kind, name in [("peft", "adapter"), ("npy", "prompt.npy")]:
+    with pytest.raises(checks.InputError, match=f"a file of {kind} cannot say so"):
+      convert.convert(path, str(tmp_path / name), kind)
+    assert not (tmp_path / name).exists()
 
 
 def test_the_config_decides_then_the_file_then_everything(prompts, tmp_path):

@@ -102,6 +102,10 @@ def test_starts_are_given_in_gin():
       "5 or 9 tokens, expected one",
     ),
     ({"prompts": [Prompt(num_prompts=2)]}, "2 prompts, expected one each"),
+    (
+      {"prompts": [Prompt(length=5), Prompt(length=5, visibility=["prompt->prompt"])]},
+      "different visibilities, expected one",
+    ),
     ({"seeds": []}, "SWEEP_SEEDS is [], expected a list"),
     ({"seeds": 3}, "SWEEP_SEEDS is 3, expected a list"),
     ({"seeds": ["a"]}, "a seed of SWEEP_SEEDS is 'a'"),

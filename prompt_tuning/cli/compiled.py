@@ -5,6 +5,7 @@ import os
 import pathlib
 import platform
 
+_LEAST = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 _SECONDS = 0.5  # of compiling from which a program is kept
 
 
@@ -17,7 +18,8 @@ def keep() -> None:
 
   if jax.config.values["jax_compilation_cache_dir"] is None:
     jax.config.update("jax_compilation_cache_dir", str(folder()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", _SECONDS)
+    if _LEAST not in os.environ:
+      jax.config.update(_LEAST.lower(), _SECONDS)
 
 
 def folder() -> pathlib.Path:

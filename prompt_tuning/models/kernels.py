@@ -33,10 +33,16 @@ def best(platform: str, devices: int = 1) -> Kernel:
     devices: That share the model or the batch.
   """
   if platform == "gpu":
-    return cudnn
+    return cudnn if _has_cudnn_attention() else plain
   if platform == "cpu" and devices == 1:
     return by_head
   return plain
+
+
+def _has_cudnn_attention() -> bool:
+  """Whether the GPU is one of NVIDIA's from Ampere on."""
+  capability = str(getattr(jax.local_devices()[0], "compute_capability", ""))
+  return capability.partition(".")[0].isdigit() and float(capability) >= 8
 
 
 def plain(
@@ -100,11 +106,13 @@ def cudnn(
   half = queries.dtype in (jnp.bfloat16, jnp.float16)
   if odd or not half or d_kv % 8 or d_kv > _MOST_D_KV:
     return plain(queries, keys, values, biases)
+  batch, length, heads, _ = queries.shape
+  shape = (batch, heads, length, keys.shape[1])  # cuDNN broadcasts no queries
   return jax.nn.dot_product_attention(
     queries,
     keys,
     values,
-    bias=sum(biases[1:], start=biases[0]),
+    bias=jnp.broadcast_to(sum(biases[1:], start=biases[0]), shape),
     scale=1.0,
     implementation="cudnn",
   )

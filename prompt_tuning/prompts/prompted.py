@@ -197,6 +197,11 @@ class PromptedT5(nnx.Module):
   ) -> tuple[Array, Array]:
     """`encode` of tokens behind prompts that do not see them."""
     assert self.bank is not None
+    if packed is not None and packed.prompt_slots is not None:
+      raise checks.InputError(
+        "the rows leave room for prompts that see no tokens and need none, expected no "
+        "encoder_prompt_slots in the batch; pack them with prompt_len=0"
+      )
     prompts = self._context or self.encoded_prompts(dropout)
     prompts = prompts.picked(self.bank.ids(prompt_ids, tokens.shape[0]))
     visible, valid = prompts.context.visible, tokens > 0
@@ -242,8 +247,14 @@ class PromptedT5(nnx.Module):
     Returns:
       [batch, target_len, vocab] float32; meaningless where the target is 0.
     """
-    packed = None
-    if encoder_segment_ids is not None and decoder_segment_ids is not None:
+    packed, segments = None, (encoder_segment_ids, decoder_segment_ids)
+    if any(x is not None for x in (*segments, encoder_prompt_slots)):
+      if encoder_segment_ids is None or decoder_segment_ids is None:
+        raise checks.InputError(
+          "the batch has some of encoder_segment_ids, decoder_segment_ids and "
+          "encoder_prompt_slots, expected both ids where rows are packed and none where "
+          "they are not; give both"
+        )
       packed = Packed(encoder_segment_ids, encoder_prompt_slots, decoder_segment_ids)
     dropout = self.model.dropout(dropout_key)
     encoded, real = self.encode(encoder_input_tokens, prompt_ids, dropout, packed)
@@ -354,10 +365,10 @@ def _check_in_front(bank: PromptBank, visibility: Set[str]) -> None:
       "the bank holds prompts of different lengths, expected combine=prefix: unused "
       "slots are hidden in front; give each length a bank of its own"
     )
-  if masks.is_input_blind(visibility):
+  if visibility != masks.FULL:
     raise checks.InputError(
-      "the prompt sees no tokens and goes behind some of them, expected combine=prefix: it "
-      f"is encoded before any of them; add {masks.PROMPT_TO_INPUT!r} to the visibility"
+      f"the prompt goes behind tokens with the visibility {sorted(visibility)}, expected "
+      "combine=prefix, for which visibilities are; put it in front, or leave it out"
     )
 
 

@@ -79,7 +79,8 @@ def train_step(
 
     return _each(one, (state, batch, now), at_once)
 
-  return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+  whole = None if shardings is None else shardings.step
+  return jax.jit(step, donate_argnums=0, out_shardings=(shardings, whole))
 
 
 def _each(function: Callable[[Any], Any], members: Any, at_once: int) -> Any:

@@ -114,7 +114,7 @@ def test_it_computes_less(tiny_t5, batch, prompts):
 
 
 def test_it_goes_in_front_only(tiny_t5, prompts):
-  with pytest.raises(checks.InputError, match=r"expected combine=prefix.*prompt->input"):
+  with pytest.raises(checks.InputError, match=r"visibility.*expected combine=prefix"):
     PromptedT5(tiny_t5, PromptBank(prompts), combine.suffix, VISIBILITIES["mutual"])
 
 

@@ -131,3 +131,19 @@ def test_without_room_for_the_prompt_they_are_refused(tiny_t5, batch):
   model = PromptedT5(tiny_t5, PromptBank(np.zeros((3, 16), np.float32)))
   with pytest.raises(checks.InputError, match="leave no room for the prompt"):
     steps.apply(model, rows, None)
+
+
+def test_room_that_a_prompt_does_not_need_is_refused(tiny_t5, batch):
+  bank = PromptBank(np.zeros((3, 16), np.float32))
+  model = PromptedT5(tiny_t5, bank, visibility=BLIND)
+  with pytest.raises(checks.InputError, match="pack them with prompt_len=0"):
+    steps.apply(model, packed(batch, 3, "prefix"), None)
+
+
+@pytest.mark.parametrize("missing", ["encoder_segment_ids", "decoder_segment_ids"])
+def test_half_of_the_packing_is_refused(tiny_t5, batch, missing):
+  rows = packed(batch, 3, "prefix")
+  del rows[missing]
+  model = PromptedT5(tiny_t5, PromptBank(np.zeros((3, 16), np.float32)))
+  with pytest.raises(checks.InputError, match="give both"):
+    steps.apply(model, rows, None)
