@@ -86,8 +86,11 @@ def batch() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def no_vocabulary_of_another_file():
-  """Each file starts without the vocabulary that a command of another one chose."""
-  data = sys.modules.get("prompt_tuning.data.vocabularies")
-  if data is not None:
-    data.use(None)
+def nothing_of_another_file():
+  """Each file starts without the vocabulary and folders of a command of another one."""
+  if "prompt_tuning.data.vocabularies" in sys.modules:
+    sys.modules["prompt_tuning.data.vocabularies"].use(None)
+  if "seqio" in sys.modules:
+    from prompt_tuning.data import folders
+
+    folders.use(None, [])

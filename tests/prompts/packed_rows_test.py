@@ -44,6 +44,8 @@ def packed(batch, prompt_len, how, width=26, target_width=8):
         rows[f"decoder_{name}"][row, answer] = batch[f"decoder_{name}"][example, :targets]
       rows["decoder_segment_ids"][row, answer] = segment
       at, to = at + len(slots), to + targets
+  if not prompt_len:
+    del rows["encoder_prompt_slots"]
   return rows
 
 
@@ -127,7 +129,6 @@ def test_prompts_of_different_lengths(tiny_t5, batch):
 
 def test_without_room_for_the_prompt_they_are_refused(tiny_t5, batch):
   rows = packed(batch, 0, "prefix")
-  del rows["encoder_prompt_slots"]
   model = PromptedT5(tiny_t5, PromptBank(np.zeros((3, 16), np.float32)))
   with pytest.raises(checks.InputError, match="leave no room for the prompt"):
     steps.apply(model, rows, None)
