@@ -8,8 +8,6 @@ import pytest
 
 from prompt_tuning import assembly, checks, convert, step_shapes
 from prompt_tuning.checkpoints import prompt_files
-from prompt_tuning.models.config import T5Config
-from prompt_tuning.models.t5 import T5
 from prompt_tuning.partitioning import Partitioner
 from prompt_tuning.predictor import Predictor
 from prompt_tuning.prompts import masks
@@ -24,17 +22,8 @@ TEXTS = ["a fine film", "dull", "neither one nor the other"]
 
 
 @pytest.fixture(scope="module")
-def model():
-  shape = T5Config(
-    vocab_size=384,
-    d_model=16,
-    num_heads=2,
-    d_kv=8,
-    d_ff=32,
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-  )
-  return T5.random(shape, jax.random.key(0))
+def model(byte_t5):
+  return byte_t5
 
 
 @pytest.fixture(scope="module")

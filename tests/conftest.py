@@ -69,6 +69,24 @@ def tiny_t5(tiny_config):
 
 
 @pytest.fixture(scope="session")
+def byte_t5():
+  """A model of bytes with random weights, so that any text works."""
+  from prompt_tuning.models.config import T5Config
+  from prompt_tuning.models.t5 import T5
+
+  shape = T5Config(
+    vocab_size=384,
+    d_model=16,
+    num_heads=2,
+    d_kv=8,
+    d_ff=32,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+  )
+  return T5.random(shape, jax.random.key(0))
+
+
+@pytest.fixture(scope="session")
 def batch() -> dict[str, np.ndarray]:
   """Four rows of different lengths, with T5X's feature names."""
   rng = np.random.default_rng(0)

@@ -13,8 +13,6 @@ from prompt_tuning import checks, config
 from prompt_tuning.checkpoints import prompt_files
 from prompt_tuning.data import vocabularies
 from prompt_tuning.decoding.beam import Beam
-from prompt_tuning.models.config import T5Config
-from prompt_tuning.models.t5 import T5
 from prompt_tuning.partitioning import Partitioner
 from prompt_tuning.predictor import Predictor
 from prompt_tuning.prompts.bank import PromptBank
@@ -34,18 +32,8 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def model():
-  """A model of bytes, so that any text works."""
-  shape = T5Config(
-    vocab_size=384,
-    d_model=16,
-    num_heads=2,
-    d_kv=8,
-    d_ff=32,
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-  )
-  return T5.random(shape, jax.random.key(0))
+def model(byte_t5):
+  return byte_t5
 
 
 @pytest.fixture(scope="module")
