@@ -41,6 +41,15 @@ def test_one_head_at_a_time_is_all_at_once(parts):
     np.testing.assert_allclose(mine, gradient, rtol=1e-4, atol=1e-6)
 
 
+def test_heads_that_do_not_fit_into_a_cache_together_take_turns():
+  queries, keys = jnp.ones((1, 600, 2, 2)), jnp.ones((1, 700, 2, 2))
+  bias = jax.random.normal(jax.random.key(0), (1, 2, 600, 700))
+  values = jax.random.normal(jax.random.key(1), keys.shape)
+  given = (queries, keys, values, [bias])
+  found, expected = kernels.by_head(*given), kernels.plain(*given)
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_it_keeps_no_weights_for_the_gradient(parts):
   def memory(kernel):
     def total(queries):

@@ -90,7 +90,9 @@ def test_prompts_of_different_lengths_act_as_alone(tiny_t5, batch, prompts):
 def test_encoded_before_it_answers_alike(tiny_t5, batch, prompts):
   visibility, bank = VISIBILITIES["mutual"], PromptBank(prompts)
   anew = PromptedT5(tiny_t5, bank, visibility=visibility)
-  before = PromptedT5(tiny_t5, bank, visibility=visibility, context=anew.encoded_prompts())
+  # Of another bank, so that only what was encoded before can give these answers.
+  other, context = PromptBank(jnp.zeros_like(prompts)), anew.encoded_prompts()
+  before = PromptedT5(tiny_t5, other, visibility=visibility, context=context)
   ids = np.array([2, 0, 1, 2], np.int32)
   tokens, targets = batch["encoder_input_tokens"], batch["decoder_target_tokens"]
   np.testing.assert_array_equal(
