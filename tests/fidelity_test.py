@@ -78,7 +78,7 @@ def test_outputs_loss_and_scores_agree(golden, models, size, kind):
   encoded, _ = jax.jit(model.encode)(batch["encoder_input_tokens"])
   assert_close(encoded, stored["encoder_output"])
 
-  logits = jax.jit(steps.apply, static_argnums=2)(model, batch, None)
+  logits = jax.jit(PromptedT5.logits)(model, **steps.features(batch))
   real = batch["decoder_loss_weights"] > 0
   assert_close(logits[real], stored["logits"][real])
   assert_close(

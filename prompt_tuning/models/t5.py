@@ -352,6 +352,30 @@ class T5(nnx.Module):
   ) -> Array:
     """Logits at every target position (teacher forcing).
 
+    Args:
+      decoder_input_tokens: See `hidden`, as the others.
+      encoded: See `hidden`.
+      self_mask: See `hidden`.
+      cross_mask: See `hidden`.
+      dropout: See `hidden`.
+
+    Returns:
+      [rows, target_len, vocab] float32.
+    """
+    return self.logits(
+      self.hidden(decoder_input_tokens, encoded, self_mask, cross_mask, dropout)
+    )
+
+  def hidden(
+    self,
+    decoder_input_tokens: Array,
+    encoded: Array,
+    self_mask: Array,
+    cross_mask: Array,
+    dropout: Dropout | None = None,
+  ) -> Array:
+    """`decode` without the logits.
+
     Several targets of one input may be rows side by side: rows = batch * n.
 
     Args:
@@ -362,7 +386,7 @@ class T5(nnx.Module):
       dropout: None for a deterministic pass.
 
     Returns:
-      [rows, target_len, vocab] float32.
+      [rows, target_len, d_model], after the final norm.
     """
     length = decoder_input_tokens.shape[1]
     masked = mask_bias(self_mask, self.dtype)
@@ -370,8 +394,7 @@ class T5(nnx.Module):
     biases = (self_biases, mask_bias(cross_mask, self.dtype))
     caches = self.decoder.start(encoded, 0, 1)
     x = self.embed(decoder_input_tokens)
-    x, _ = self.decoder(x, caches, None, biases, dropout or Dropout())
-    return self._logits(x)
+    return self.decoder(x, caches, None, biases, dropout or Dropout())[0]
 
   def start_cache(
     self, encoded: Array, encoder_valid: Array, max_len: int, num_decodes: int = 1
@@ -411,11 +434,12 @@ class T5(nnx.Module):
     x, layers = self.decoder(
       self.embed(tokens[:, None]), cache.layers, cache.index, biases, Dropout()
     )
-    return self._logits(x)[:, 0], cache.stepped(layers)
+    return self.logits(x)[:, 0], cache.stepped(layers)
 
-  def _logits(self, x: Array) -> Array:
+  def logits(self, hidden: Array) -> Array:
+    """[rows, length, d_model], from `hidden`, -> [rows, length, vocab] float32."""
     if self.config.tied_logits:
-      logits = self.token_embedder.attend(x)
+      logits = self.token_embedder.attend(hidden)
     else:
-      logits = self.decoder.logits_dense(x.astype(jnp.float32))
+      logits = self.decoder.logits_dense(hidden.astype(jnp.float32))
     return self._constrain(logits, ("batch", "length", "vocab"))

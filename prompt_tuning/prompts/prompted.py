@@ -235,6 +235,49 @@ class PromptedT5(nnx.Module):
     """Logits of every target position under teacher forcing.
 
     Args:
+      encoder_input_tokens: See `hidden`, as the others.
+      decoder_input_tokens: See `hidden`.
+      decoder_target_tokens: See `hidden`.
+      prompt_ids: See `hidden`.
+      dropout_key: See `hidden`.
+      encoder_segment_ids: See `hidden`.
+      decoder_segment_ids: See `hidden`.
+      encoder_prompt_slots: See `hidden`.
+
+    Returns:
+      [batch, target_len, vocab] float32; meaningless where the target is 0.
+    """
+    return self.logits_of(
+      self.hidden(
+        encoder_input_tokens,
+        decoder_input_tokens,
+        decoder_target_tokens,
+        prompt_ids,
+        dropout_key,
+        encoder_segment_ids,
+        decoder_segment_ids,
+        encoder_prompt_slots,
+      )
+    )
+
+  def logits_of(self, hidden: Array) -> Array:
+    """[rows, length, d_model], from `hidden`, -> [rows, length, vocab] float32."""
+    return self.model.logits(hidden)
+
+  def hidden(
+    self,
+    encoder_input_tokens: Array,
+    decoder_input_tokens: Array,
+    decoder_target_tokens: Array,
+    prompt_ids: Array | None = None,
+    dropout_key: Array | None = None,
+    encoder_segment_ids: Array | None = None,
+    decoder_segment_ids: Array | None = None,
+    encoder_prompt_slots: Array | None = None,
+  ) -> Array:
+    """`logits` without the last matrix: whoever needs few of them makes only those.
+
+    Args:
       encoder_input_tokens: [batch, input_len] int32.
       decoder_input_tokens: [batch, target_len] int32, targets shifted right.
       decoder_target_tokens: [batch, target_len] int32; 0 masks a position.
@@ -245,7 +288,7 @@ class PromptedT5(nnx.Module):
       encoder_prompt_slots: [batch, input_len] int32, where the prompt goes in them.
 
     Returns:
-      [batch, target_len, vocab] float32; meaningless where the target is 0.
+      [batch, target_len, d_model]; meaningless where the target is 0.
     """
     packed, segments = None, (encoder_segment_ids, decoder_segment_ids)
     if any(x is not None for x in (*segments, encoder_prompt_slots)):
@@ -259,9 +302,9 @@ class PromptedT5(nnx.Module):
     dropout = self.model.dropout(dropout_key)
     encoded, real = self.encode(encoder_input_tokens, prompt_ids, dropout, packed)
     targets = decoder_target_tokens
-    return self.decode(encoded, real, decoder_input_tokens, targets, dropout, packed)
+    return self._decoded(encoded, real, decoder_input_tokens, targets, dropout, packed)
 
-  def decode(
+  def _decoded(
     self,
     encoded: Array,
     real: Array,
@@ -270,7 +313,7 @@ class PromptedT5(nnx.Module):
     dropout: Dropout | None = None,
     packed: Packed | None = None,
   ) -> Array:
-    """Logits [batch, target_len, vocab] from what `encode` returned."""
+    """[batch, target_len, d_model] from what `encode` returned."""
     targets = decoder_target_tokens > 0
     self_mask, cross_mask = decoder_mask(targets), outer_mask(targets, real)
     if packed is not None:
@@ -281,7 +324,7 @@ class PromptedT5(nnx.Module):
       self_mask = self_mask & same_segment(queries, queries)
       seen = same_segment(queries, keys) | (keys == _EVERY)[:, None, None, :]
       cross_mask = cross_mask & seen
-    return self.model.decode(decoder_input_tokens, encoded, self_mask, cross_mask, dropout)
+    return self.model.hidden(decoder_input_tokens, encoded, self_mask, cross_mask, dropout)
 
   def score(
     self,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -54,10 +55,21 @@ class Loss:
     Returns:
       Two float32 arrays [batch, target_len]: loss with z-loss, and z-loss alone.
     """
+    losses = self.of_tokens(logits, targets)
+    return self.weighted(losses, loss_weights, segment_ids)
+
+  def of_tokens(self, logits: Array, targets: Array) -> tuple[Array, Array]:
+    """`token_losses` as set."""
+    return token_losses(logits, targets, self.z_loss, self.label_smoothing)
+
+  def weighted(
+    self, losses: Sequence[Array], loss_weights: Array, segment_ids: Array | None = None
+  ) -> tuple[Array, Array]:
+    """Weighs and normalizes what `of_tokens` returned; arguments as in `__call__`."""
     weights, factor = normalized_weights(
       loss_weights.astype(jnp.float32), self.normalizing_factor, segment_ids
     )
-    loss, z_loss = token_losses(logits, targets, self.z_loss, self.label_smoothing)
+    loss, z_loss = losses
     return loss * weights / factor, z_loss * weights / factor
 
 

@@ -11,6 +11,7 @@ from flax import nnx
 
 from prompt_tuning import checks
 from prompt_tuning.training.losses import Loss
+from prompt_tuning.training.quarters import where_weighted
 from prompt_tuning.training.state import Split, TrainState
 from prompt_tuning.types import Array, Constrain, unconstrained
 
@@ -19,31 +20,39 @@ Sums = dict[str, Any]  # float32 scalars that add up over microbatches and steps
 Update = Callable[[TrainState, nnx.State, Batch], tuple[TrainState, Sums]]
 
 
-def apply(model: Any, batch: Batch, dropout_key: Array | None) -> Array:
-  """Logits of a batch with T5X's feature names."""
-  return model.logits(
-    batch["encoder_input_tokens"],
-    batch["decoder_input_tokens"],
-    batch["decoder_target_tokens"],
-    batch.get("prompt_ids"),
-    dropout_key,
-    batch.get("encoder_segment_ids"),
-    batch.get("decoder_segment_ids"),
-    batch.get("encoder_prompt_slots"),
-  )
+_FEATURES = (
+  "encoder_input_tokens",
+  "decoder_input_tokens",
+  "decoder_target_tokens",
+  "prompt_ids",
+  "encoder_segment_ids",
+  "decoder_segment_ids",
+  "encoder_prompt_slots",
+)
+
+
+def features(batch: Batch) -> Batch:
+  """What a model takes of a batch with T5X's feature names, as keyword arguments."""
+  return {name: batch[name] for name in _FEATURES if name in batch}
 
 
 def loss_and_sums(
   model: Any, batch: Batch, loss: Loss, dropout_key: Array | None
 ) -> tuple[Array, Sums]:
   """The scalar loss of a batch, and the sums that its metrics are made of."""
-  logits = apply(model, batch, dropout_key)
+  hidden = model.hidden(**features(batch), dropout_key=dropout_key)
   targets, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
-  token_loss, token_z_loss = loss(
-    logits, targets, weights, batch.get("decoder_segment_ids")
-  )
+
+  def of_tokens(hidden: Array, targets: Array) -> tuple[Array, tuple[Array, Array]]:
+    logits = model.logits_of(hidden)
+    right = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
+    token_loss, token_z_loss = loss.of_tokens(logits, targets)
+    return token_loss, (token_z_loss, right)
+
+  found, (z_loss, right) = where_weighted(of_tokens, weights, hidden, targets)
+  segment_ids = batch.get("decoder_segment_ids")
+  token_loss, token_z_loss = loss.weighted((found, z_loss), weights, segment_ids)
   weights = weights.astype(jnp.float32)
-  right = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
   total = jnp.sum(token_loss)
   sums = {
     "loss": total,

@@ -78,7 +78,7 @@ def test_loss_and_gradient_of_any_mix(tiny_t5, how, visibility, prompt_len, loss
     def total(prompt):
       place = getattr(combine, how)
       model = PromptedT5(tiny_t5, PromptBank(prompt), place, visibility)
-      logits = steps.apply(model, batch, None)
+      logits = model.logits(**steps.features(batch))
       segments = batch.get("decoder_segment_ids")
       targets, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
       tokens, _ = LOSSES[loss](logits, targets, weights, segments)

@@ -61,7 +61,7 @@ def per_example(logits):
 
 
 def loss(model, batch):
-  logits = steps.apply(model, batch, None)
+  logits = model.logits(**steps.features(batch))
   log_probs = jax.nn.log_softmax(logits, axis=-1)
   targets = jnp.asarray(batch["decoder_target_tokens"])
   taken = jnp.take_along_axis(log_probs, targets[..., None], axis=-1)[..., 0]
@@ -106,10 +106,10 @@ def test_rows_of_different_prompts(tiny_t5, batch, visibility):
   rows = packed(batch, 0 if masks.is_input_blind(visibility) else 3, "prefix")
   both = PromptedT5(tiny_t5, PromptBank(prompts), visibility=visibility)
   ids = {"prompt_ids": np.array([1, 0], np.int32)}
-  together = per_example(steps.apply(both, {**rows, **ids}, None))
+  together = per_example(both.logits(**steps.features({**rows, **ids})))
   for prompt_id, row in enumerate([1, 0]):
     alone = PromptedT5(tiny_t5, PromptBank(prompts[prompt_id]), visibility=visibility)
-    expected = steps.apply(alone, batch, None)
+    expected = alone.logits(**steps.features(batch))
     for example in ROWS[row]:
       real = expected[example, : LENGTHS[example][1]]
       np.testing.assert_allclose(together[example], real, rtol=1e-5, atol=1e-5)

@@ -19,7 +19,7 @@ def prompts():
 
 
 def outputs(model, batch, **extra):
-  return jax.jit(steps.apply, static_argnums=2)(model, {**batch, **extra}, None)
+  return jax.jit(PromptedT5.logits)(model, **steps.features({**batch, **extra}))
 
 
 def test_without_a_bank_it_is_the_plain_model(tiny_t5, batch, prompts):

@@ -36,7 +36,7 @@ def compiled(model, bank, batch):
     batch[name] for name in ("encoder_input_tokens", "decoder_target_tokens", "prompt_ids")
   )
   answers = prompted.generate_all(tokens, 4, ids, Beam(num_decodes=2))
-  logits = steps.apply(prompted, batch, None)
+  logits = prompted.logits(**steps.features(batch))
   return *answers, prompted.score(tokens, targets, ids), logits
 
 
