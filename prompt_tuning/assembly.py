@@ -1,17 +1,25 @@
 """From a checkpoint, a prompt and a vocabulary to a model that can run."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from flax import nnx
 
 from prompt_tuning import checks, formats, trees, weights
 from prompt_tuning.checkpoints import prompt_files
 from prompt_tuning.checkpoints.checkpoint import Checkpoint
+from prompt_tuning.checkpoints.method_files import MethodFile
 from prompt_tuning.checkpoints.prompt_files import PromptFile
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data.vocabularies import Vocabulary
+from prompt_tuning.methods import method as methods
+from prompt_tuning.methods.method import Given, Method
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.partitioning import Layout
@@ -19,6 +27,7 @@ from prompt_tuning.prompts import masks
 from prompt_tuning.prompts.bank import PromptBank
 from prompt_tuning.prompts.prompted import PromptedT5
 from prompt_tuning.prompts.start import FromFile, Prompt
+from prompt_tuning.training.state import Split
 from prompt_tuning.types import Array, Frozen
 
 
@@ -108,6 +117,39 @@ def with_prompt(
   return PromptedT5(base.model, PromptBank(bank), visibility=visible)
 
 
+def steered(base: Base, method: Method, vocabulary: Vocabulary, key: Array) -> PromptedT5:
+  """The model with what a method adds to it, before the first step.
+
+  Raises:
+    InputError: The method does not fit the model.
+  """
+  check_vocabulary(vocabulary, base)
+  table = functools.partial(_table, base.model)
+  return method.steered(Given(base.model, key, table, vocabulary.load))
+
+
+def answering(base: Base, file: MethodFile, vocabulary: Vocabulary) -> PromptedT5:
+  """The model with what a method has learned.
+
+  Raises:
+    InputError: It was trained for another model, or the file is not what it says.
+  """
+  check_trained_here(file.path, file.metadata, base, vocabulary)
+  method = methods.of_settings(file.method, file.settings)
+  model = steered(base, method, vocabulary, jax.random.key(0))
+  split = Split.of(model)
+  expected = {path: x.shape for path, x in trees.values(split.tunable).items()}
+  found = {path: x.shape for path, x in file.tensors.items()}
+  if found != expected:
+    differ = sorted(p for p in found.keys() | expected if found.get(p) != expected.get(p))
+    raise checks.InputError(
+      f"the file {file.path} does not fit the model, expected the variables of the method "
+      f"{file.method}; choose the model it was trained for\n"
+      + "\n".join(f"  {p}: {found.get(p)}, here {expected.get(p)}" for p in differ)
+    )
+  return split.merge({p: jnp.asarray(x) for p, x in file.tensors.items()}, split.frozen)
+
+
 def visibility(prompt: Prompt) -> frozenset[str]:
   """Who sees whom with a prompt: as set, as its file says, or everybody everything."""
   if prompt.visibility is not None:
@@ -184,12 +226,19 @@ def check_vocabulary(vocabulary: Vocabulary, base: Base) -> None:
 
 def check_prompt_file(file: PromptFile, base: Base, vocabulary: Vocabulary) -> None:
   """Raises `InputError` when a prompt belongs to another model or vocabulary."""
+  known = {**file.metadata, "d_model": file.prompt.shape[-1]}
+  check_trained_here(file.path, known, base, vocabulary)
+
+
+def check_trained_here(
+  path: epath.Path, known: Mapping[str, Any], base: Base, vocabulary: Vocabulary
+) -> None:
+  """Raises `InputError` when the metadata of a file say another model or vocabulary."""
   here = {
     "base_fingerprint": base.fingerprint,
     "d_model": base.model.config.d_model,
     "vocabulary": vocabulary.fingerprint(),
   }
-  known = {**file.metadata, "d_model": file.prompt.shape[-1]}
   wrong = [
     f"  {name}: {known[name]}, here {value}"
     for name, value in here.items()
@@ -197,6 +246,6 @@ def check_prompt_file(file: PromptFile, base: Base, vocabulary: Vocabulary) -> N
   ]
   if wrong:
     raise checks.InputError(
-      f"the prompt {file.path} was trained on another model or vocabulary; choose the "
+      f"the prompt {path} was trained on another model or vocabulary; choose the "
       "ones it was trained on\n" + "\n".join(wrong)
     )

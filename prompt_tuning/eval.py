@@ -116,6 +116,10 @@ def _prompted(
 ) -> PromptedT5:
   if isinstance(prompt, TaskPrompts):
     return assembly.with_prompts(base, list(prompt.paths.values()), vocabulary)
+  if isinstance(prompt.start, FromFile):
+    found = formats.find_method(prompt.start.path)
+    if found is not None:
+      return assembly.answering(base, found, vocabulary)
   key = jax.random.key(0)  # a prompt from a file draws nothing
   return assembly.with_prompt(base, prompt, vocabulary, key)
 
@@ -182,7 +186,7 @@ def _prompts(config: EvalConfig, ready: Ready) -> Iterator[_Trained]:
   if not isinstance(start, FromFile):
     yield _Trained("untrained", ready.base.step, ready.params)
   elif config.prompts == "best":
-    file = formats.read_prompt(start.path)
+    file = formats.find_method(start.path) or formats.read_prompt(start.path)
     step = file.metadata.get("step", ready.base.step)
     yield _Trained(str(file.path), int(step), ready.params)
   else:

@@ -11,8 +11,16 @@ import numpy as np
 from etils import epath
 
 from prompt_tuning import checks, files
-from prompt_tuning.checkpoints import huggingface, orbax, peft, prompt_files, t5x
+from prompt_tuning.checkpoints import (
+  huggingface,
+  method_files,
+  orbax,
+  peft,
+  prompt_files,
+  t5x,
+)
 from prompt_tuning.checkpoints.checkpoint import Checkpoint, first_line, unreadable
+from prompt_tuning.checkpoints.method_files import MethodFile
 from prompt_tuning.checkpoints.prompt_files import PromptFile
 from prompt_tuning.prompts import bank
 
@@ -77,6 +85,16 @@ def read_prompt(path: str) -> PromptFile:
     )
   array = prompt_files.checked(model[bank.PATH], model.path)
   return PromptFile(array, {"step": model.step}, model.path, model.format)
+
+
+def find_method(path: str) -> MethodFile | None:
+  """Opens what another method than prompts learned, None where a path is something else.
+
+  Raises:
+    InputError: It is damaged.
+  """
+  found = method_files.find(files.path(path))
+  return None if found is None else method_files.read(found)
 
 
 def load_prompt(path: str) -> np.ndarray:

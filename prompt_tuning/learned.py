@@ -16,6 +16,7 @@ from prompt_tuning.checkpoints import prompt_files, t5x
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.models.config import T5Config
+from prompt_tuning.models.t5 import T5
 from prompt_tuning.partitioning import Layout
 from prompt_tuning.prompts import bank, masks
 from prompt_tuning.prompts.prompted import PromptedT5
@@ -23,7 +24,7 @@ from prompt_tuning.prompts.start import Prompt
 from prompt_tuning.training import state as states
 from prompt_tuning.types import Array, Tunable
 
-_BANK = "bank/prompts"  # path of the bank among the tunable variables
+BANK = "bank/prompts"  # path of the bank among the tunable variables
 _MODEL = "model/"  # prefix of the model's weights there
 Params = dict[str, Array]
 
@@ -31,7 +32,13 @@ Params = dict[str, Array]
 class Learned(Protocol):
   """What a run asks of that which it learns."""
 
-  name: str
+  @property
+  def name(self) -> str:
+    """In files and tables."""
+
+  @property
+  def prompt(self) -> Prompt | None:
+    """The prompt in front of the tokens, if there is one."""
 
   @property
   def prompt_slots(self) -> int:
@@ -44,6 +51,9 @@ class Learned(Protocol):
 
   def model(self, base: assembly.Base, vocabulary: Vocabulary, key: Array) -> PromptedT5:
     """The model of which the tunable variables learn."""
+
+  def shapes(self, model: T5) -> PromptedT5:
+    """`model` without arrays, given a pretrained model without arrays."""
 
   def optimizer(
     self, transformation: optax.GradientTransformation
@@ -86,6 +96,12 @@ class PromptTuning:
     """See `Learned`."""
     return assembly.with_prompt(base, self.prompt, vocabulary, key)
 
+  def shapes(self, model: T5) -> PromptedT5:
+    """See `Learned`."""
+    shape = (self.prompt.num_prompts, self.prompt.length, model.config.d_model)
+    visible = assembly.visibility(self.prompt)
+    return PromptedT5(model, bank.PromptBank.abstract(shape), visibility=visible)
+
   def optimizer(
     self, transformation: optax.GradientTransformation
   ) -> optax.GradientTransformation:
@@ -112,12 +128,12 @@ class PromptTuning:
   def load_best(self, folder: epath.Path) -> dict[str, np.ndarray]:
     """See `Learned`."""
     found = prompt_files.read(self.best(folder)).prompt
-    return {_BANK: found.reshape(-1, *found.shape[-2:])}
+    return {BANK: found.reshape(-1, *found.shape[-2:])}
 
 
 def _only_prompt(params: Params) -> np.ndarray:
   """The bank; without its first axis where it holds one prompt."""
-  prompts = trees.to_host(params[_BANK])
+  prompts = trees.to_host(params[BANK])
   return prompts[0] if prompts.shape[0] == 1 else prompts
 
 
@@ -126,6 +142,7 @@ class ModelTuning:
   """Learns every weight of the model, the paper's baseline."""
 
   name = "model_tuning"
+  prompt = None
   prompt_slots = 0
 
   def load(
@@ -139,6 +156,10 @@ class ModelTuning:
     del key
     assembly.check_vocabulary(vocabulary, base)
     return PromptedT5(base.model)
+
+  def shapes(self, model: T5) -> PromptedT5:
+    """See `Learned`."""
+    return PromptedT5(model)
 
   def optimizer(
     self, transformation: optax.GradientTransformation

@@ -9,15 +9,13 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from prompt_tuning import assembly, partitioning, trees, weights
+from prompt_tuning import partitioning, trees, weights
 from prompt_tuning.learned import ModelTuning
 from prompt_tuning.models import kernels
 from prompt_tuning.models.kernels import Kernel
 from prompt_tuning.models.parameters import Parameters
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.partitioning import Layout
-from prompt_tuning.prompts.bank import PromptBank
-from prompt_tuning.prompts.prompted import PromptedT5
 from prompt_tuning.train_config import TrainConfig
 from prompt_tuning.training import steps
 from prompt_tuning.training.state import Split, TrainState
@@ -60,12 +58,7 @@ def split(
     constrain=constrain,
     kernel=kernel,
   )
-  model, prompt = T5(run.model, params), getattr(run.learned, "prompt", None)
-  if prompt is None:
-    return Split.of(PromptedT5(model))
-  shape = (prompt.num_prompts, prompt.length, run.model.d_model)
-  visible = assembly.visibility(prompt)
-  return Split.of(PromptedT5(model, PromptBank.abstract(shape), visibility=visible))
+  return Split.of(run.learned.shapes(T5(run.model, params)))
 
 
 def batch(run: TrainConfig, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
@@ -79,7 +72,7 @@ def batch(run: TrainConfig, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
   shapes: dict[str, tuple[int, ...]] = {
     name: (rows, lengths[feature]) for name, feature in features.items()
   }
-  prompt = getattr(run.learned, "prompt", None)
+  prompt = run.learned.prompt
   if prompt is not None and prompt.num_prompts > 1:
     shapes["prompt_ids"] = (rows,)
   return {name: jax.ShapeDtypeStruct(s, jnp.int32) for name, s in shapes.items()}

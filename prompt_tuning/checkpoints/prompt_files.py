@@ -136,6 +136,11 @@ def read(source: epath.Path) -> PromptFile:
       raise _unusable(source, str(error)) from error
   else:
     opened = safetensors_files.read(source)
+    if "method" in opened.metadata:
+      raise checks.InputError(
+        f"{source} holds what the method {opened.metadata['method']} learned, expected a "
+        "prompt; `train`, `eval` and `infer` on a task's split take it"
+      )
     if _TENSOR not in opened.leaves and len(opened.leaves) != 1:
       raise _unusable(source, f"it has no tensor {_TENSOR!r} among {len(opened.leaves)}")
     leaf = opened.leaves.get(_TENSOR) or next(iter(opened.leaves.values()))

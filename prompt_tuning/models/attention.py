@@ -1,7 +1,8 @@
 """Multi-head attention and T5's relative position bias."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -132,6 +133,15 @@ class RelativeBias(nnx.Module):
       distance, table.shape[1], self._max_distance, self._bidirectional
     )
     return jnp.take(table, buckets, axis=1)
+
+
+def of_each_layer(
+  tower: Any, layers: Sequence[Any], bias: Callable[[RelativeBias], Array]
+) -> list[Array]:
+  """What `bias` makes of the table of each layer, once where they have one together."""
+  if hasattr(tower, "relpos_bias"):
+    return [bias(tower.relpos_bias)] * len(layers)
+  return [bias(layer.relpos_bias) for layer in layers]
 
 
 def relative_buckets(

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from prompt_tuning.models.context import KeysValues
 from prompt_tuning.types import Array
 
 
@@ -21,21 +22,39 @@ class LayerCache:
     values: Likewise.
     cross_keys: Of the encoder output, [batch, input_len, num_heads, d_kv], computed once.
     cross_values: Likewise.
+    front: What lies in front of the decoded tokens, one group for all rows, or None.
   """
 
   keys: Array
   values: Array
   cross_keys: Array
   cross_values: Array
+  front: KeysValues | None = None
 
   @classmethod
   def empty(
-    cls, cross_keys: Array, cross_values: Array, max_len: int, num_decodes: int
+    cls,
+    cross_keys: Array,
+    cross_values: Array,
+    max_len: int,
+    num_decodes: int,
+    front: KeysValues | None = None,
   ) -> "LayerCache":
     """A cache that holds nothing of the decoder yet."""
     batch, _, *heads = cross_keys.shape
     blank = jnp.zeros((batch * num_decodes, max_len, *heads), cross_keys.dtype)
-    return cls(blank, blank, cross_keys, cross_values)
+    return cls(blank, blank, cross_keys, cross_values, front)
+
+  @property
+  def front_len(self) -> int:
+    """Positions in front of the decoded tokens."""
+    return 0 if self.front is None else self.front.keys.shape[1]
+
+  def seen(self) -> tuple[Array, Array]:
+    """Keys and values of what lies in front and of the tokens."""
+    if self.front is None:
+      return self.keys, self.values
+    return self.front.before(self.keys, self.values)
 
   def updated(self, keys: Array, values: Array, index: Array | None) -> "LayerCache":
     """The cache with one position written, or (`index` None) all positions given."""

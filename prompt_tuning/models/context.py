@@ -30,11 +30,16 @@ class KeysValues:
   values: Array
 
   def before(self, keys: Array, values: Array) -> tuple[Array, Array]:
-    """Keys and values [groups, length + k, num_heads, d_kv]: these, then the given k."""
-    return (
-      jnp.concatenate([self.keys, keys], axis=1),
-      jnp.concatenate([self.values, values], axis=1),
-    )
+    """Keys and values [rows, length + k, num_heads, d_kv]: these, then the given k.
+
+    These may be one group for all rows.
+    """
+
+    def joined(front: Array, x: Array) -> Array:
+      front = jnp.broadcast_to(front, (x.shape[0], *front.shape[1:]))
+      return jnp.concatenate([front.astype(x.dtype), x], axis=1)
+
+    return joined(self.keys, keys), joined(self.values, values)
 
   def written(self, new: "KeysValues", index: Array) -> "KeysValues":
     """The same with `new` [groups, 1, num_heads, d_kv] at position `index`."""
@@ -96,6 +101,25 @@ class EncodedContext:
   def picked(self, groups: Array) -> "EncodedContext":
     """That of other rows: `groups` [rows] int32 says which each of them has."""
     return jax.tree.map(lambda x: jnp.take(x, groups, axis=0), self)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Fronts:
+  """Keys and values in front of those of a decoder, one per layer.
+
+  Attributes:
+    own: In front of its own, each [1, length, num_heads, d_kv].
+    cross: In front of those of the encoder's output.
+  """
+
+  own: tuple[KeysValues, ...]
+  cross: tuple[KeysValues, ...]
+
+  @property
+  def length(self) -> int:
+    """Positions."""
+    return self.own[0].keys.shape[1]
 
 
 @jax.tree_util.register_dataclass

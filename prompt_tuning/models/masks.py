@@ -53,3 +53,8 @@ def decoder_mask(valid: Array, prefix: Array | None = None) -> Array:
 def mask_bias(mask: Array, dtype: jnp.dtype) -> Array:
   """0 where `mask`, `MASKED` elsewhere, to be added to attention logits."""
   return jnp.where(mask, 0.0, MASKED).astype(dtype)
+
+
+def visible_front(mask: Array, front: int) -> Array:
+  """The mask [..., k] with `front` keys before the others that everybody sees."""
+  return jnp.pad(mask, [(0, 0)] * (mask.ndim - 1) + [(front, 0)], constant_values=True)

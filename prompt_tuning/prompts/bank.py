@@ -1,6 +1,6 @@
 """The bank: every prompt of a run in one array."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -27,12 +27,19 @@ class PromptBank(nnx.Module):
   Args:
     array: [prompt_len, d_model] for a single prompt, or with a leading num_prompts.
     lengths: [num_prompts] int32, slots that each prompt uses; None where it is all.
+    through: What makes prompts [num_prompts, prompt_len, d_model] of an array
+      [num_prompts, ...] that is none itself.
 
   Raises:
     InputError: The array has another rank.
   """
 
-  def __init__(self, array: ArrayLike, lengths: ArrayLike | None = None):
+  def __init__(
+    self,
+    array: ArrayLike,
+    lengths: ArrayLike | None = None,
+    through: Callable[[Array], Array] | None = None,
+  ):
     if array.ndim not in (2, 3):
       raise checks.InputError(
         f"a prompt has shape {list(array.shape)}, expected [prompt_len, d_model] or "
@@ -40,6 +47,7 @@ class PromptBank(nnx.Module):
       )
     array = jnp.asarray(array, jnp.float32)
     self.prompts = Tunable(array[None] if array.ndim == 2 else array, axes=AXES)
+    self.through = nnx.data(through)
     if lengths is None:
       self.lengths = None
     else:
@@ -70,6 +78,20 @@ class PromptBank(nnx.Module):
     return nnx.eval_shape(lambda: cls(jnp.zeros(shape)))
 
   @property
+  def array(self) -> Array:
+    """The prompts as the model reads them: [num_prompts, prompt_len, d_model] float32."""
+    learned = self.prompts[...]
+    return learned if self.through is None else self.through(learned)
+
+  @property
+  def shape(self) -> Shape:
+    """Of `array`."""
+    learned = self.prompts.get_value()
+    if self.through is None:
+      return learned.shape
+    return jax.eval_shape(self.through, learned).shape
+
+  @property
   def num_prompts(self) -> int:
     """How many prompts the bank holds."""
     return self.prompts.get_value().shape[0]
@@ -77,15 +99,14 @@ class PromptBank(nnx.Module):
   @property
   def prompt_len(self) -> int:
     """Virtual tokens per prompt."""
-    return self.prompts.get_value().shape[1]
+    return self.shape[1]
 
   def check_width(self, d_model: int) -> None:
     """Raises `InputError` unless the prompts are as wide as a model."""
-    shape = self.prompts.get_value().shape
     checks.shape(
       "the bank of prompts",
-      shape,
-      (*shape[:2], d_model),
+      self.shape,
+      (*self.shape[:2], d_model),
       "choose the model size that the prompts were trained for",
     )
 
@@ -100,7 +121,7 @@ class PromptBank(nnx.Module):
       InputError: The bank holds several prompts and none is chosen, or one that it does
         not have (where the ids are known, which they are not under `jax.jit`).
     """
-    prompts, ids = self.prompts[...], self.ids(prompt_ids, batch)
+    prompts, ids = self.array, self.ids(prompt_ids, batch)
     if prompt_ids is None:
       return jnp.broadcast_to(prompts, (batch, *prompts.shape[1:]))
     return jnp.take(prompts, ids, axis=0)

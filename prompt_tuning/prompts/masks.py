@@ -50,8 +50,8 @@ def encoder_mask(valid: Array, prompt_len: int, visibility: Set[str] = FULL) -> 
     InputError: An unknown kind.
   """
   everyone = with_prompt(valid, prompt_len)
-  slots = _slots(prompt_len, everyone.shape[1])
-  return outer_mask(everyone, everyone) & _prompt_rows(slots, visibility, True)
+  places = slots(prompt_len, everyone.shape[1])
+  return outer_mask(everyone, everyone) & _prompt_rows(places, visibility, True)
 
 
 def packed_mask(
@@ -92,8 +92,8 @@ def prompt_mask(used: Array, visibility: Set[str]) -> Array:
   Returns:
     [num_prompts, 1, prompt_len, prompt_len] bool.
   """
-  slots = _slots(used.shape[1], used.shape[1])
-  return outer_mask(used, used) & _prompt_rows(slots, visibility, True)
+  places = slots(used.shape[1], used.shape[1])
+  return outer_mask(used, used) & _prompt_rows(places, visibility, True)
 
 
 def is_input_blind(visibility: Set[str]) -> bool:
@@ -126,13 +126,13 @@ def decoder_only_mask(
   mask = decoder_mask(everyone, prefix)
   if visibility is None:
     return mask
-  slots = _slots(prompt_len, everyone.shape[1])
-  rows = _prompt_rows(slots, visibility, False)
+  places = slots(prompt_len, everyone.shape[1])
+  rows = _prompt_rows(places, visibility, False)
   seen = prefix[:, None, None, :] & everyone[:, None, None, :] & rows
-  return jnp.where(slots[:, None, :, None] > 0, seen, mask)
+  return jnp.where(places[:, None, :, None] > 0, seen, mask)
 
 
-def _slots(prompt_len: int, length: int) -> np.ndarray:
+def slots(prompt_len: int, length: int) -> np.ndarray:
   """[1, length]: 1 + the place in the prompt, which is in front; 0 behind it."""
   return np.pad(np.arange(1, prompt_len + 1), (0, length - prompt_len))[None]
 

@@ -10,13 +10,15 @@ from flax import nnx
 from prompt_tuning import checks
 from prompt_tuning.decoding.greedy import Greedy
 from prompt_tuning.decoding.step import Algorithm
-from prompt_tuning.models.context import EncodedContext
+from prompt_tuning.models.context import Context, EncodedContext, Fronts
 from prompt_tuning.models.dropout import Dropout
+from prompt_tuning.models.encoder import Entering
 from prompt_tuning.models.masks import decoder_mask, outer_mask, same_segment
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.prompts import combine as combining
 from prompt_tuning.prompts import masks
 from prompt_tuning.prompts.bank import PATH, PromptBank
+from prompt_tuning.prompts.steering import Steering
 from prompt_tuning.types import Array
 
 _GREEDY = Greedy()
@@ -60,6 +62,7 @@ class PromptedT5(nnx.Module):
     combine: Where the prompt goes.
     visibility: Who sees whom, see `masks.encoder_mask`.
     context: What `encoded_prompts` returned for the bank before; None encodes it anew.
+    steering: What else a method does.
 
   Raises:
     InputError: The prompts are not as wide as the model, or the rest does not go together.
@@ -72,6 +75,7 @@ class PromptedT5(nnx.Module):
     combine: combining.Combine = combining.prefix,
     visibility: Set[str] = masks.FULL,
     context: EncodedContext | None = None,
+    steering: Steering | None = None,
   ):
     masks.check_visibility(visibility)
     if bank is not None:
@@ -82,6 +86,7 @@ class PromptedT5(nnx.Module):
     self.bank = bank
     self._combine, self._visibility = combine, frozenset(visibility)
     self._context = nnx.data(context)
+    self.steering = steering or Steering()
 
   def embed(
     self,
@@ -100,13 +105,49 @@ class PromptedT5(nnx.Module):
       [batch, prompt_len + input_len, d_model] in the activation dtype; input_len where
       rows are packed.
     """
-    embeddings = self.model.embed(encoder_input_tokens)
+    tokens, prompt_ids = self._asked(encoder_input_tokens, prompt_ids)
+    return self._joined(self._embedded(tokens), tokens, prompt_ids, prompt_slots)
+
+  def _asked(self, tokens: Array, prompt_ids: Array | None) -> tuple[Array, Array | None]:
+    """Tokens, and which prompt each row asks for, itself where it begins with that."""
+    if self.steering.sentinel is None:
+      return tokens, prompt_ids
+    return self.steering.sentinel(tokens)
+
+  def _embedded(self, tokens: Array, packed: Packed | None = None) -> Array:
+    """Token embeddings [batch, input_len, d_model], with what is added to them."""
+    embeddings, offset = self.model.embed(tokens), self.steering.offset
+    if offset is None:
+      return embeddings
+    if packed is None:
+      return offset(embeddings, jnp.arange(tokens.shape[1], dtype=jnp.int32)[None])
+    slots = 0 if packed.prompt_slots is None else self.prompt_len
+    return offset(embeddings, packed.positions() - slots)
+
+  def _joined(
+    self,
+    embeddings: Array,
+    tokens: Array,
+    prompt_ids: Array | None,
+    prompt_slots: Array | None,
+  ) -> Array:
+    """The embeddings with the prompt where it goes."""
     if self.bank is None:
       return embeddings
-    prompt = self.bank.rows(prompt_ids, embeddings.shape[0])
+    if self.steering.router is None:
+      prompt = self.bank.rows(prompt_ids, embeddings.shape[0])
+    else:
+      prompts = self.bank.array
+      weights = self.steering.router(embeddings, tokens > 0, prompts)
+      prompt = jnp.einsum("bn,npd->bpd", weights, prompts)
     if prompt_slots is not None:
       return combining.in_slots(prompt, embeddings, prompt_slots)
-    return self._combine(prompt, embeddings, encoder_input_tokens)
+    return self._combine(prompt, embeddings, tokens)
+
+  @property
+  def prompt_len(self) -> int:
+    """Slots in front of the tokens."""
+    return 0 if self.bank is None else self.bank.prompt_len
 
   def encode(
     self,
@@ -128,16 +169,57 @@ class PromptedT5(nnx.Module):
       which of its positions are real, bool. Packed rows hold their prompts already, so
       that they stay input_len wide, unless the prompt sees no tokens.
     """
-    if self.bank is not None and masks.is_input_blind(self._visibility):
-      encoded, real = self._behind_prompts(
-        encoder_input_tokens, prompt_ids, dropout, packed
-      )
+    tokens, prompt_ids = self._asked(encoder_input_tokens, prompt_ids)
+    self._check_packed(packed)
+    if self.steering.fronts is not None:
+      context = self.steering.fronts.encoder()
+      encoded, real = self._behind(context, tokens, dropout, packed)
+    elif self.bank is not None and masks.is_input_blind(self._visibility):
+      encoded, real = self._behind_prompts(tokens, prompt_ids, dropout, packed)
     else:
-      slots = None if packed is None else packed.prompt_slots
-      embeddings = self.embed(encoder_input_tokens, prompt_ids, slots)
-      mask, real = self._mask(encoder_input_tokens > 0, prompt_ids, packed)
-      encoded = self.model.encode(embeddings, mask, dropout)
+      encoded, real = self._with_prompts(tokens, prompt_ids, dropout, packed)
     return jnp.where(real[..., None], encoded, jnp.zeros((), encoded.dtype)), real
+
+  def _with_prompts(
+    self,
+    tokens: Array,
+    prompt_ids: Array | None,
+    dropout: Dropout | None,
+    packed: Packed | None,
+  ) -> tuple[Array, Array]:
+    """`encode` with prompts among the tokens, from the first layer or from a later one."""
+    slots = None if packed is None else packed.prompt_slots
+    mask, real = self._mask(tokens > 0, prompt_ids, packed)
+    x, first = self._embedded(tokens, packed), self.steering.first
+    if first:
+      below = outer_mask(tokens > 0, tokens > 0)
+      if slots is not None:
+        below = mask & (slots == 0)[:, None, None, :]
+      x = self.model.encode(x, below, dropout, layers=range(first))
+    x = self._joined(x, tokens, prompt_ids, slots)
+    layers = range(first, self.model.config.num_encoder_layers)
+    entering = self._entering(slots, x.shape[1])
+    encoded = self.model.encode(x, mask, dropout, layers=layers, entering=entering)
+    return encoded, real
+
+  def _entering(self, slots: Array | None, length: int) -> Entering | None:
+    """What is done to the input of each layer, if anything is."""
+    change = self.steering.layers
+    if change is None:
+      return None
+    if slots is None:
+      slots = jnp.asarray(masks.slots(self.prompt_len, length))
+    return lambda number, x: change(number, x, slots)
+
+  def _check_packed(self, packed: Packed | None) -> None:
+    """Raises `InputError` where a method cannot tell the examples of a row apart."""
+    parts = {"a sentinel": self.steering.sentinel, "a router": self.steering.router}
+    found = [name for name, part in parts.items() if part is not None]
+    if packed is not None and found:
+      raise checks.InputError(
+        f"the rows are packed and {found[0]} chooses the prompt by what a row says, "
+        "expected rows of one example; set PACK = False"
+      )
 
   def _mask(
     self, valid: Array, prompt_ids: Array | None, packed: Packed | None
@@ -145,9 +227,8 @@ class PromptedT5(nnx.Module):
     """Who sees whom [batch, 1, length, length] and what is real [batch, length], bool."""
     if packed is not None:
       return self._packed_mask(prompt_ids, packed)
-    prompt_len = 0 if self.bank is None else self.bank.prompt_len
-    mask = masks.encoder_mask(valid, prompt_len, self._visibility)
-    real = masks.with_prompt(valid, prompt_len)
+    mask = masks.encoder_mask(valid, self.prompt_len, self._visibility)
+    real = masks.with_prompt(valid, self.prompt_len)
     if self.bank is not None and self.bank.lengths is not None:
       used = self.bank.used(prompt_ids, valid.shape[0])
       real = jnp.concatenate([used, valid], axis=1)
@@ -204,22 +285,40 @@ class PromptedT5(nnx.Module):
       )
     prompts = self._context or self.encoded_prompts(dropout)
     prompts = prompts.picked(self.bank.ids(prompt_ids, tokens.shape[0]))
-    visible, valid = prompts.context.visible, tokens > 0
-    mask, positions = outer_mask(valid, valid), None
+    encoded, valid = self._behind(prompts.context, tokens, dropout, packed)
+    return (
+      jnp.concatenate([prompts.encoded, encoded], axis=1),
+      jnp.concatenate([prompts.context.visible, valid], axis=1),
+    )
+
+  def _behind(
+    self,
+    context: Context,
+    tokens: Array,
+    dropout: Dropout | None,
+    packed: Packed | None,
+  ) -> tuple[Array, Array]:
+    """What the encoder makes of tokens behind a context, and which of them are real."""
+    valid, positions = tokens > 0, None
+    mask = outer_mask(valid, valid)
     if packed is not None:
       valid, positions = packed.segment_ids > 0, packed.positions()
       mask = masks.packed_mask(packed.segment_ids, jnp.zeros_like(packed.segment_ids))
-    encoded = self.model.encode(
-      self.model.embed(tokens),
-      jnp.concatenate([outer_mask(valid, visible), mask], axis=-1),
-      dropout,
-      prompts.context,
-      positions,
-    )
-    return (
-      jnp.concatenate([prompts.encoded, encoded], axis=1),
-      jnp.concatenate([visible, valid], axis=1),
-    )
+    visible = jnp.broadcast_to(context.visible, (valid.shape[0], context.length))
+    mask = jnp.concatenate([outer_mask(valid, visible), mask], axis=-1)
+    x = self._embedded(tokens, packed)
+    return self.model.encode(x, mask, dropout, context, positions), valid
+
+  def penalty(self) -> Array | None:
+    """What the method adds to the loss of a batch, if anything."""
+    if self.steering.penalty is None or self.bank is None:
+      return None
+    return self.steering.penalty(self.bank)
+
+  def _fronts(self) -> Fronts | None:
+    """What lies in front of the decoder's keys and values, if anything."""
+    fronts = self.steering.fronts
+    return None if fronts is None else fronts.decoder()
 
   def logits(
     self,
@@ -324,7 +423,9 @@ class PromptedT5(nnx.Module):
       self_mask = self_mask & same_segment(queries, queries)
       seen = same_segment(queries, keys) | (keys == _EVERY)[:, None, None, :]
       cross_mask = cross_mask & seen
-    return self.model.hidden(decoder_input_tokens, encoded, self_mask, cross_mask, dropout)
+    return self.model.hidden(
+      decoder_input_tokens, encoded, self_mask, cross_mask, dropout, self._fronts()
+    )
 
   def score(
     self,
@@ -357,7 +458,11 @@ class PromptedT5(nnx.Module):
     encoded, real = self.encode(encoder_input_tokens, prompt_ids)
     targets = candidates.reshape(-1, candidates.shape[-1])
     logits = self.model.decode(
-      shift_right(targets), encoded, decoder_mask(targets > 0), real[:, None, None, :]
+      shift_right(targets),
+      encoded,
+      decoder_mask(targets > 0),
+      real[:, None, None, :],
+      fronts=self._fronts(),
     )
     return sequence_scores(logits, targets).reshape(candidates.shape[:-1])
 
@@ -397,7 +502,9 @@ class PromptedT5(nnx.Module):
     """All answers: [batch, num_decodes, max_len] and [batch, num_decodes], best last."""
     batch = encoder_input_tokens.shape[0]
     encoded, real = self.encode(encoder_input_tokens, prompt_ids)
-    cache = self.model.start_cache(encoded, real, max_len, decoding.num_decodes)
+    cache = self.model.start_cache(
+      encoded, real, max_len, decoding.num_decodes, self._fronts()
+    )
     return decoding(self.model.decode_step, cache, batch, max_len, key=key)
 
 

@@ -1,6 +1,7 @@
 """What changes while a run learns, and the split that keeps the rest frozen."""
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -81,3 +82,32 @@ def over_bank(
   of one prompt never see another.
   """
   return optax.GradientTransformation(jax.vmap(optimizer.init), jax.vmap(optimizer.update))
+
+
+def with_banks(
+  optimizer: optax.GradientTransformation, banks: Collection[str]
+) -> optax.GradientTransformation:
+  """The optimizer, `over_bank` for the variables whose paths are in `banks`."""
+  parts = {"banks": over_bank(optimizer), "others": optimizer}
+
+  def apart(tree: dict[str, Array]) -> dict[str, dict[str, Array]]:
+    found: dict[str, dict[str, Array]] = {name: {} for name in parts}
+    for path, value in tree.items():
+      found["banks" if path in banks else "others"][path] = value
+    return found
+
+  def init(params: dict[str, Array]) -> PyTree:
+    return {name: parts[name].init(own) for name, own in apart(params).items() if own}
+
+  def update(
+    grads: dict[str, Array], state: PyTree, params: dict[str, Array]
+  ) -> tuple[dict[str, Array], PyTree]:
+    updates: dict[str, Array] = {}
+    states, known = {}, apart(params)
+    for name, own in apart(grads).items():
+      if own:
+        found, states[name] = parts[name].update(own, state[name], known[name])
+        updates |= found
+    return updates, states
+
+  return optax.GradientTransformation(init, update)

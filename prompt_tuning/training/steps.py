@@ -37,9 +37,21 @@ def features(batch: Batch) -> Batch:
 
 
 def loss_and_sums(
-  model: Any, batch: Batch, loss: Loss, dropout_key: Array | None
+  model: Any,
+  batch: Batch,
+  loss: Loss,
+  dropout_key: Array | None,
+  share: float = 1.0,
 ) -> tuple[Array, Sums]:
-  """The scalar loss of a batch, and the sums that its metrics are made of."""
+  """The scalar loss of a batch, and the sums that its metrics are made of.
+
+  Args:
+    model: A prompted model.
+    batch: T5X's features.
+    loss: What is minimized.
+    dropout_key: See `PromptedT5.hidden`.
+    share: Of what a method adds to the loss of a batch, where this is a part of one.
+  """
   hidden = model.hidden(**features(batch), dropout_key=dropout_key)
   targets, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
 
@@ -54,6 +66,9 @@ def loss_and_sums(
   token_loss, token_z_loss = loss.weighted((found, z_loss), weights, segment_ids)
   weights = weights.astype(jnp.float32)
   total = jnp.sum(token_loss)
+  price = model.penalty()
+  if price is not None:
+    total = total + price * share
   sums = {
     "loss": total,
     "z_loss": jnp.sum(token_z_loss),
@@ -87,7 +102,7 @@ def update(
 
   def gradients(params, frozen, batch, key):
     def objective(params):
-      return loss_and_sums(split.merge(params, frozen), batch, loss, key)
+      return loss_and_sums(split.merge(params, frozen), batch, loss, key, 1.0 / count)
 
     return jax.grad(objective, has_aux=True)(params)
 

@@ -119,9 +119,9 @@ def test_prompts_of_different_lengths(tiny_t5, batch):
   prompts = [jax.random.normal(jax.random.key(i), (n, 16)) for i, n in [(0, 3), (1, 2)]]
   rows = {**packed(batch, 3, "prefix"), "prompt_ids": np.array([0, 1], np.int32)}
   together = per_example(
-    steps.apply(PromptedT5(tiny_t5, PromptBank.of(prompts)), rows, None)
+    PromptedT5(tiny_t5, PromptBank.of(prompts)).logits(**steps.features(rows))
   )
-  alone = steps.apply(PromptedT5(tiny_t5, PromptBank(prompts[1])), batch, None)
+  alone = PromptedT5(tiny_t5, PromptBank(prompts[1])).logits(**steps.features(batch))
   for example in ROWS[1]:
     real = alone[example, : LENGTHS[example][1]]
     np.testing.assert_allclose(together[example], real, rtol=1e-5, atol=1e-5)
@@ -131,14 +131,14 @@ def test_without_room_for_the_prompt_they_are_refused(tiny_t5, batch):
   rows = packed(batch, 0, "prefix")
   model = PromptedT5(tiny_t5, PromptBank(np.zeros((3, 16), np.float32)))
   with pytest.raises(checks.InputError, match="leave no room for the prompt"):
-    steps.apply(model, rows, None)
+    model.logits(**steps.features(rows))
 
 
 def test_room_that_a_prompt_does_not_need_is_refused(tiny_t5, batch):
   bank = PromptBank(np.zeros((3, 16), np.float32))
   model = PromptedT5(tiny_t5, bank, visibility=BLIND)
   with pytest.raises(checks.InputError, match="pack them with prompt_len=0"):
-    steps.apply(model, packed(batch, 3, "prefix"), None)
+    model.logits(**steps.features(packed(batch, 3, "prefix")))
 
 
 @pytest.mark.parametrize("missing", ["encoder_segment_ids", "decoder_segment_ids"])
@@ -147,4 +147,4 @@ def test_half_of_the_packing_is_refused(tiny_t5, batch, missing):
   del rows[missing]
   model = PromptedT5(tiny_t5, PromptBank(np.zeros((3, 16), np.float32)))
   with pytest.raises(checks.InputError, match="give both"):
-    steps.apply(model, rows, None)
+    model.logits(**steps.features(rows))

@@ -1,0 +1,144 @@
+"""What every method is to a run: settings, from which a steered model is made.
+
+A method says which variables there are and where they enter a frozen model (the parts of
+`prompts.steering`). What learns is what is `Tunable` in the model that it returns; for the
+run everything else is alike: optimizer, evaluation, run state, files.
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import jax
+from flax import nnx
+
+from prompt_tuning import checks
+from prompt_tuning.models.t5 import T5
+from prompt_tuning.prompts.prompted import PromptedT5
+from prompt_tuning.prompts.start import LoadVocabulary, Prompt, RandomUniform, Table
+from prompt_tuning.types import Array, ArrayLike
+
+# name -> module:class; the name is what files of the method say
+METHODS = {
+  "per_layer": "prompt_tuning.methods.per_layer:PerLayer",
+  "ia3": "prompt_tuning.methods.ia3:IA3",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+  """What a method starts from.
+
+  Attributes:
+    model: The frozen model, which stays as it is.
+    key: PRNG key.
+    table: Its token table, for starts that read it.
+    vocabulary: Its vocabulary, likewise.
+  """
+
+  model: T5
+  key: Array
+  table: Table
+  vocabulary: LoadVocabulary
+
+  def prompts(self, prompt: Prompt) -> Array:
+    """[num_prompts, prompt_len, d_model] float32, as the prompt's settings say."""
+    d_model = self.model.config.d_model
+    return prompt.initialize(self.key, d_model, self.table, self.vocabulary)
+
+
+class Method(Protocol):
+  """Settings of a method."""
+
+  @property
+  def name(self) -> str:
+    """A key of `METHODS`."""
+
+  @property
+  def prompt(self) -> Prompt | None:
+    """The prompt that goes in front of the tokens, None for a method without one."""
+
+  def steered(self, given: Given) -> PromptedT5:
+    """The model as it is before the first step.
+
+    Raises:
+      InputError: The settings do not fit the model.
+    """
+
+  @property
+  def leaves_prompts(self) -> bool:
+    """Whether nothing but prompts is left once it is `folded`."""
+
+  def folded(self, trained: Mapping[str, ArrayLike]) -> "Folded":
+    """What is left for whoever only uses it.
+
+    Args:
+      trained: The variables that learned, by path.
+    """
+
+  def t5x_path(self, path: str) -> str:
+    """The T5X name of a variable of the steered model."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Folded:
+  """A trained method in plain tensors.
+
+  Attributes:
+    tensors: The variables of the model that answers like the trained one.
+    method: Which makes such a model; None where it is a bank of prompts, "bank/prompts".
+  """
+
+  tensors: Mapping[str, ArrayLike]
+  method: Method | None
+
+
+def shapes(method: Method, model: T5) -> PromptedT5:
+  """The steered model without arrays, of a model without arrays."""
+  graph, weights = nnx.split(model)
+
+  def state(weights: nnx.State, key: Array) -> nnx.State:
+    model = nnx.merge(graph, weights)
+    steered = method.steered(Given(model, key, _unread, _unread))
+    graphs.append(nnx.graphdef(steered))
+    return nnx.state(steered)
+
+  graphs: list[Any] = []
+  found = jax.eval_shape(state, weights, jax.eval_shape(lambda: jax.random.key(0)))
+  return nnx.merge(graphs[0], found)
+
+
+def _unread() -> Any:
+  raise AssertionError("a start that reads the table was asked for shapes")
+
+
+def settings(method: Method) -> dict[str, Any]:
+  """Everything of a method that shapes its variables, as JSON."""
+  plain = (bool, int, float, str, list, tuple, type(None))
+  names = [field.name for field in dataclasses.fields(method)]  # type: ignore[arg-type]
+  found = {
+    name: value for name in names if isinstance(value := getattr(method, name), plain)
+  }
+  prompt = method.prompt
+  return found if prompt is None else found | {"prompt_length": prompt.length}
+
+
+def of_settings(name: str, settings: Mapping[str, Any]) -> Method:
+  """The method that `settings` describe.
+
+  Raises:
+    InputError: There is no such method, or its settings are others.
+  """
+  checks.choice("method", name, list(METHODS))
+  module, _, kind = METHODS[name].partition(":")
+  known = dict(settings)
+  if "prompt_length" in known:
+    known["prompt"] = Prompt(length=known.pop("prompt_length"), start=RandomUniform())
+  try:
+    return getattr(importlib.import_module(module), kind)(**known)
+  except TypeError as error:
+    raise checks.InputError(
+      f"the method {name} has the settings {dict(settings)}, expected others ({error}); "
+      "was the file written by a newer version?"
+    ) from error
