@@ -12,6 +12,8 @@ biases worth having, so that they are for frozen weights only.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,10 +65,7 @@ def by_head(
   values: Array,
   biases: Sequence[Array],
 ) -> Array:
-  """Few heads of one row at a time, whose logits stay in the cache of a CPU.
-
-  The backward pass computes the weights again instead of keeping them.
-  """
+  """Few heads of one row at a time, whose logits stay in the cache of a CPU."""
   batch, length, heads, _ = queries.shape
   logits = length * keys.shape[1]
   if logits < _LARGE:
@@ -75,24 +74,75 @@ def by_head(
     (n for n in range(1, heads + 1) if heads % n == 0 and n * logits <= _CACHED), default=1
   )
 
-  @jax.checkpoint
-  def some(part: tuple[Array, Array, Array, Array]) -> Array:
-    query, key, value, index = part  # [group, length, d_kv]
-    row, first = index // (heads // group), index % (heads // group) * group
-    logits = query @ jnp.swapaxes(key, 1, 2)
-    for bias in biases:
-      of_row = bias[row if bias.shape[0] > 1 else 0]
-      if bias.shape[1] > 1:
-        of_row = jax.lax.dynamic_slice_in_dim(of_row, first, group)
-      logits = logits + of_row
-    return jax.nn.softmax(logits, axis=-1) @ value
-
   def split(x: Array) -> Array:
     return jnp.swapaxes(x, 1, 2).reshape(-1, group, *x.shape[1::2])
 
-  index = jnp.arange(batch * heads // group, dtype=jnp.int32)
-  found = jax.lax.map(some, (split(queries), split(keys), split(values), index))
+  found = _in_turns(split(queries), split(keys), split(values), list(biases), heads)
   return jnp.swapaxes(found.reshape(batch, heads, length, -1), 1, 2)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _in_turns(
+  queries: Array, keys: Array, values: Array, biases: list[Array], heads: int
+) -> Array:
+  """[turns, group, length, d_kv] each -> the same: one turn after the other."""
+  return _forward(queries, keys, values, biases, heads)[0]
+
+
+def _forward(
+  queries: Array, keys: Array, values: Array, biases: list[Array], heads: int
+) -> tuple[Array, Any]:
+  """And what the backward pass makes the weights of, which are not kept."""
+
+  def turn(part: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array]:
+    query, key, value, number = part
+    logits = _logits(query, key, number, biases, heads)
+    highest = jnp.max(logits, axis=-1, keepdims=True)
+    weights = jnp.exp(logits - highest)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    return (weights @ value) / total, highest, 1.0 / total
+
+  numbers = jnp.arange(len(queries), dtype=jnp.int32)
+  found, *sums = jax.lax.map(turn, (queries, keys, values, numbers))
+  return found, (queries, keys, values, biases, found, *sums)
+
+
+def _backward(heads: int, kept: Any, slopes: Array) -> tuple[Array, Array, Array, list]:
+  """The gradients, from results and totals (Dao et al. 2022, appendix B)."""
+  queries, keys, values, biases, found, highest, scales = kept
+
+  def turn(part: tuple[Array, ...]) -> tuple[Array, Array, Array]:
+    query, key, value, out, highest, scale, slope, number = part
+    weights = jnp.exp(_logits(query, key, number, biases, heads) - highest) * scale
+    by_weights = slope @ jnp.swapaxes(value, 1, 2)
+    by_logits = weights * (by_weights - jnp.sum(slope * out, axis=-1, keepdims=True))
+    return (
+      by_logits @ key,
+      jnp.swapaxes(by_logits, 1, 2) @ query,
+      jnp.swapaxes(weights, 1, 2) @ slope,
+    )
+
+  numbers = jnp.arange(len(queries), dtype=jnp.int32)
+  each = (queries, keys, values, found, highest, scales, slopes, numbers)
+  return *jax.lax.map(turn, each), [jnp.zeros_like(bias) for bias in biases]
+
+
+_in_turns.defvjp(_forward, _backward)
+
+
+def _logits(
+  query: Array, key: Array, number: Array, biases: list[Array], heads: int
+) -> Array:
+  """Of turn `number`, [group, q, k]."""
+  group = query.shape[0]
+  row, first = number // (heads // group), number % (heads // group) * group
+  logits = query @ jnp.swapaxes(key, 1, 2)
+  for bias in biases:
+    of_row = bias[row if bias.shape[0] > 1 else 0]
+    if bias.shape[1] > 1:
+      of_row = jax.lax.dynamic_slice_in_dim(of_row, first, group)
+    logits = logits + of_row
+  return logits
 
 
 def cudnn(

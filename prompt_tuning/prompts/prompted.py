@@ -1,6 +1,5 @@
 """A plain T5 with a prompt between embedding and encoder, by composition."""
 
-import dataclasses
 from collections.abc import Set
 
 import jax
@@ -18,35 +17,11 @@ from prompt_tuning.models.t5 import T5
 from prompt_tuning.prompts import combine as combining
 from prompt_tuning.prompts import masks
 from prompt_tuning.prompts.bank import PATH, PromptBank
+from prompt_tuning.prompts.packed import EVERY, Packed
 from prompt_tuning.prompts.steering import Steering
 from prompt_tuning.types import Array
 
 _GREEDY = Greedy()
-_EVERY = -1  # segment of what all segments see
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Packed:
-  """How rows hold several examples, each a segment; see `data.packing`.
-
-  Attributes:
-    segment_ids: [batch, input_len] int32, from 1; 0 at padding.
-    prompt_slots: [batch, input_len] int32, 1 + the place in the prompt, 0 at tokens; None
-      where the rows leave no room for prompts.
-    decoder_segment_ids: [batch, target_len] int32, the segments of the targets.
-  """
-
-  segment_ids: Array
-  prompt_slots: Array | None
-  decoder_segment_ids: Array
-
-  def positions(self) -> Array:
-    """[batch, input_len] int32, from 0 in each segment."""
-    place = jnp.arange(self.segment_ids.shape[1], dtype=jnp.int32)[None]
-    before = jnp.pad(self.segment_ids, ((0, 0), (1, 0)))[:, :-1]
-    starts = jnp.where(self.segment_ids != before, place, 0)
-    return place - jax.lax.cummax(starts, axis=1)
 
 
 class PromptedT5(nnx.Module):
@@ -418,10 +393,10 @@ class PromptedT5(nnx.Module):
     if packed is not None:
       queries, keys = packed.decoder_segment_ids, packed.segment_ids
       # Prompts that see no tokens are in front of the rows, for all segments.
-      front = jnp.full((keys.shape[0], real.shape[1] - keys.shape[1]), _EVERY, keys.dtype)
+      front = jnp.full((keys.shape[0], real.shape[1] - keys.shape[1]), EVERY, keys.dtype)
       keys = jnp.concatenate([front, keys], axis=1)
       self_mask = self_mask & same_segment(queries, queries)
-      seen = same_segment(queries, keys) | (keys == _EVERY)[:, None, None, :]
+      seen = same_segment(queries, keys) | (keys == EVERY)[:, None, None, :]
       cross_mask = cross_mask & seen
     return self.model.hidden(
       decoder_input_tokens, encoded, self_mask, cross_mask, dropout, self._fronts()

@@ -38,7 +38,7 @@ def test_one_head_at_a_time_is_all_at_once(parts):
   (_, found), ours = outputs_and_gradients(kernels.by_head, *parts)
   np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
   for gradient, mine in zip(gradients, ours, strict=True):
-    np.testing.assert_allclose(mine, gradient, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(mine, gradient, rtol=1e-4, atol=3e-6)
 
 
 def test_heads_that_do_not_fit_into_a_cache_together_take_turns():

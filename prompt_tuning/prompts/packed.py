@@ -1,0 +1,34 @@
+"""Rows of several examples, as a model is told of them."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from prompt_tuning.types import Array
+
+EVERY = -1  # segment of what all segments see
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Packed:
+  """How rows hold several examples, each a segment; see `data.packing`.
+
+  Attributes:
+    segment_ids: [batch, input_len] int32, from 1; 0 at padding.
+    prompt_slots: [batch, input_len] int32, 1 + the place in the prompt, 0 at tokens; None
+      where the rows leave no room for prompts.
+    decoder_segment_ids: [batch, target_len] int32, the segments of the targets.
+  """
+
+  segment_ids: Array
+  prompt_slots: Array | None
+  decoder_segment_ids: Array
+
+  def positions(self) -> Array:
+    """[batch, input_len] int32, from 0 in each segment."""
+    place = jnp.arange(self.segment_ids.shape[1], dtype=jnp.int32)[None]
+    before = jnp.pad(self.segment_ids, ((0, 0), (1, 0)))[:, :-1]
+    starts = jnp.where(self.segment_ids != before, place, 0)
+    return place - jax.lax.cummax(starts, axis=1)
