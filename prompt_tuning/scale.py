@@ -8,12 +8,11 @@ OUT/
 import dataclasses
 import json
 import pathlib
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
 from prompt_tuning import config, train, trees
-from prompt_tuning.analysis import pictures
+from prompt_tuning.analysis import pictures, spreads
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.train_config import TrainConfig
 
@@ -68,7 +67,7 @@ def scale(
         found["examples"] = task["examples"]
         found["majority"] = task["majority"]["accuracy"]
         found["untuned"] = task["untuned"]["accuracy"]
-      found[method] = _spread(accuracies)
+      found[method] = spreads.spread(accuracies)
     rows.append(found)
     (out / "scale.json").write_text(json.dumps(rows, indent=2) + "\n")
   (out / "scale.md").write_text(table(rows))
@@ -105,11 +104,6 @@ def _parameters(settings: TrainConfig) -> int:
   return sum(int(shape.size) for shape in shapes)
 
 
-def _spread(values: list[float]) -> dict[str, Any]:
-  spread = statistics.stdev(values) if len(values) > 1 else 0.0
-  return {"mean": statistics.fmean(values), "spread": spread, "values": values}
-
-
 def table(rows: Sequence[dict[str, Any]]) -> str:
   """The rows as a Markdown table; accuracies in percent, mean ± standard deviation."""
   lines = [
@@ -117,9 +111,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     "|---|---|---|---|---|---|",
   ]
   for row in rows:
-    tuned = " | ".join(
-      f"{row[name]['mean']:.1f} ± {row[name]['spread']:.1f}" for name in EXPERIMENTS
-    )
+    tuned = " | ".join(spreads.text(row[name]) for name in EXPERIMENTS)
     lines.append(
       f"| {row['rung']} | {row['parameters']:,} | {row['majority']:.1f} | "
       f"{row['untuned']:.1f} | {tuned} |"

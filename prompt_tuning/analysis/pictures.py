@@ -142,6 +142,26 @@ def sweep(
   _save(figure, path)
 
 
+def methods(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike) -> None:
+  """Accuracy of methods with its spread over seeds, and of the untuned model.
+
+  Args:
+    rows: As `prompt_tuning.contest` returns them.
+    path: The .svg file.
+  """
+  figure, axes = _figure(7.0, 1.2 + 0.3 * len(rows))
+  names = [row["method"].replace("_", " ") for row in rows]
+  means = [row["accuracy"]["mean"] for row in rows]
+  spreads = [row["accuracy"]["spread"] for row in rows]
+  axes.errorbar(means, names, xerr=spreads, fmt="o", color=_BLUE, capsize=4)
+  axes.axvline(rows[0]["untuned"], linestyle="--", color=_GREY, label="untuned")
+  axes.invert_yaxis()
+  axes.tick_params(axis="y", labelsize=8)
+  axes.set(xlabel="accuracy, %")
+  axes.legend(frameon=False, fontsize=8)
+  _save(figure, path)
+
+
 def where_possible(draw: Callable[..., None], *arguments: Any) -> None:
   """Draws where matplotlib is installed, and says so where it is not."""
   if importlib.util.find_spec("matplotlib") is not None:

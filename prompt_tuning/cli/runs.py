@@ -6,11 +6,14 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prompt_tuning import checks, config, distributed, trees
 from prompt_tuning.cli import compiled, flags
 from prompt_tuning.data import folders
+
+if TYPE_CHECKING:
+  from prompt_tuning.prompts.bank import PromptBank
 
 
 def _train_report(summary: dict[str, Any]) -> str:
@@ -87,19 +90,28 @@ def description(settings: Any, text: str) -> str:
   import jax
 
   from prompt_tuning.models.t5 import T5
-  from prompt_tuning.prompts.bank import PromptBank
   from prompt_tuning.prompts.prompted import PromptedT5, t5x_path
 
   if hasattr(settings, "check"):
     settings.check()
-  learned = getattr(settings, "learned", settings)
-  prompt, bank = getattr(learned, "prompt", None), None
-  if prompt is not None and prompt.places is None:  # else the files say the lengths
-    shape = (prompt.num_prompts, prompt.length, settings.model.d_model)
-    bank = PromptBank.abstract(shape)
   dtype = getattr(getattr(settings, "checkpoint", None), "dtype", None)
-  model = PromptedT5(T5.abstract(settings.model, dtype or "float32"), bank)
-  return f"{text}\n{trees.describe(model, t5x_path)}\n{jax.default_backend()} backend"
+  model = T5.abstract(settings.model, dtype or "float32")
+  if hasattr(settings, "learned"):
+    prompted = settings.learned.shapes(model)
+  else:
+    prompted = PromptedT5(model, _bank(settings))
+  return f"{text}\n{trees.describe(prompted, t5x_path)}\n{jax.default_backend()} backend"
+
+
+def _bank(settings: Any) -> "PromptBank | None":
+  """That of a run that answers, as shapes; None where files say the lengths."""
+  from prompt_tuning.prompts.bank import PromptBank
+
+  prompt = getattr(settings, "prompt", None)
+  if prompt is None or prompt.places is not None:
+    return None
+  shape = (prompt.num_prompts, prompt.length, settings.model.d_model)
+  return PromptBank.abstract(shape)
 
 
 def _paths(text: str) -> list[str]:
