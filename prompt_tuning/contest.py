@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from etils import epath
 
 from prompt_tuning import checks, config, files, step_shapes, train, trees
 from prompt_tuning.analysis import pictures, spreads
@@ -70,7 +71,7 @@ def contest(
   pictures.check()  # before hours of training
   known, rows, timed = contestants(), [], {}
   for name in methods:
-    accuracies = []
+    accuracies: list[float] = []
     for seed in range(seeds):
       settings, summary = _run(known[name], seed, out / name / f"seed_{seed}", bindings)
       (task,) = summary["tasks"].values()
@@ -83,9 +84,7 @@ def contest(
         "majority": task["majority"]["accuracy"],
         "examples": task["examples"],
         "parameters": _parameters(settings),
-        "bytes": _bytes(
-          pathlib.Path(settings.learned.best(files.path(settings.model_dir)))
-        ),
+        "bytes": _bytes(settings.learned.best(files.path(settings.model_dir))),
       }
     )
     timed[name] = settings
@@ -114,10 +113,10 @@ def _parameters(settings: TrainConfig) -> int:
   return sum(int(shape.size) for shape in tunable.values())
 
 
-def _bytes(place: pathlib.Path) -> int:
+def _bytes(place: epath.Path) -> int:
   """Of a file, or of all in a folder."""
   found = place.rglob("*") if place.is_dir() else [place]
-  return sum(path.stat().st_size for path in found if path.is_file())
+  return sum(path.stat().length for path in found if path.is_file())
 
 
 def _speeds(timed: dict[str, TrainConfig]) -> list[float]:

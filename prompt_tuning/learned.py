@@ -19,7 +19,7 @@ from prompt_tuning.models.config import T5Config
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.partitioning import Layout
 from prompt_tuning.prompts import bank, masks
-from prompt_tuning.prompts.prompted import PromptedT5
+from prompt_tuning.prompts.prompted import PromptedT5, t5x_path
 from prompt_tuning.prompts.start import Prompt
 from prompt_tuning.training import state as states
 from prompt_tuning.types import Array, Tunable
@@ -54,6 +54,9 @@ class Learned(Protocol):
 
   def shapes(self, model: T5) -> PromptedT5:
     """`model` without arrays, given a pretrained model without arrays."""
+
+  def t5x_path(self, path: str) -> str:
+    """The T5X name of a variable of `model`."""
 
   def optimizer(
     self, transformation: optax.GradientTransformation
@@ -101,6 +104,10 @@ class PromptTuning:
     shape = (self.prompt.num_prompts, self.prompt.length, model.config.d_model)
     visible = assembly.visibility(self.prompt)
     return PromptedT5(model, bank.PromptBank.abstract(shape), visibility=visible)
+
+  def t5x_path(self, path: str) -> str:
+    """See `Learned`."""
+    return t5x_path(path)
 
   def optimizer(
     self, transformation: optax.GradientTransformation
@@ -160,6 +167,10 @@ class ModelTuning:
   def shapes(self, model: T5) -> PromptedT5:
     """See `Learned`."""
     return PromptedT5(model)
+
+  def t5x_path(self, path: str) -> str:
+    """See `Learned`."""
+    return t5x_path(path)
 
   def optimizer(
     self, transformation: optax.GradientTransformation

@@ -67,6 +67,10 @@ class MethodTuning:
     plain = methods.of_settings(self.name, methods.settings(self.method))
     return methods.shapes(plain, model)
 
+  def t5x_path(self, path: str) -> str:
+    """See `Learned`."""
+    return self.method.t5x_path(path)
+
   def optimizer(
     self, transformation: optax.GradientTransformation
   ) -> optax.GradientTransformation:

@@ -37,7 +37,6 @@ from prompt_tuning.best import Best, overall
 from prompt_tuning.checkpoints import run_state
 from prompt_tuning.feed import Feed
 from prompt_tuning.partitioning import Layout
-from prompt_tuning.prompts.prompted import t5x_path
 from prompt_tuning.train_config import TrainConfig
 from prompt_tuning.training import state as states
 from prompt_tuning.training import steps
@@ -137,7 +136,8 @@ class _Run:
     self.memory = Memory(identity, self.first)
     self.state = partitioning.put(self._resumed(state), shardings)
     if distributed.is_first():
-      (self.folder / "model-info.txt").write_text(trees.describe(model, t5x_path) + "\n")
+      text = trees.describe(model, config.learned.t5x_path)
+      (self.folder / "model-info.txt").write_text(text + "\n")
     self.judge = judge.Judge(config, base, self.split, self.frozen, layout)
     self.evaluation = None
     if config.eval_dataset is not None:

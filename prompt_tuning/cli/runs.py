@@ -97,10 +97,10 @@ def description(settings: Any, text: str) -> str:
   dtype = getattr(getattr(settings, "checkpoint", None), "dtype", None)
   model = T5.abstract(settings.model, dtype or "float32")
   if hasattr(settings, "learned"):
-    prompted = settings.learned.shapes(model)
+    prompted, rename = settings.learned.shapes(model), settings.learned.t5x_path
   else:
-    prompted = PromptedT5(model, _bank(settings))
-  return f"{text}\n{trees.describe(prompted, t5x_path)}\n{jax.default_backend()} backend"
+    prompted, rename = PromptedT5(model, _bank(settings)), t5x_path
+  return f"{text}\n{trees.describe(prompted, rename)}\n{jax.default_backend()} backend"
 
 
 def _bank(settings: Any) -> "PromptBank | None":
