@@ -18,7 +18,7 @@ from prompt_tuning.partitioning import Layout
 from prompt_tuning.prompts import masks
 from prompt_tuning.prompts.bank import PromptBank
 from prompt_tuning.prompts.prompted import PromptedT5
-from prompt_tuning.prompts.start import FromFile, Prompt
+from prompt_tuning.prompts.start import Prompt, files_of
 from prompt_tuning.types import Array, Frozen
 
 
@@ -93,11 +93,12 @@ def with_prompt(
   """The model with a bank of prompts in front.
 
   Raises:
-    InputError: The prompt was trained for another model, or does not fit.
+    InputError: A prompt that it starts from was trained for another model, or does not
+      fit.
   """
   check_vocabulary(vocabulary, base)
-  if isinstance(prompt.start, FromFile):
-    check_prompt_file(formats.read_prompt(prompt.start.path), base, vocabulary)
+  for path in files_of(prompt.start):
+    check_prompt_file(formats.read_prompt(path), base, vocabulary)
   bank = prompt.initialize(
     key,
     base.model.config.d_model,
@@ -109,12 +110,14 @@ def with_prompt(
 
 
 def visibility(prompt: Prompt) -> frozenset[str]:
-  """Who sees whom with a prompt: as set, as its file says, or everybody everything."""
+  """Who sees whom with a prompt: as set, as its files say, or everybody everything.
+
+  Raises:
+    InputError: It is not set, and the files say different things.
+  """
   if prompt.visibility is not None:
     return masks.ALWAYS | set(prompt.visibility)
-  if isinstance(prompt.start, FromFile):
-    return visibility_of(formats.read_prompt(prompt.start.path)) or masks.FULL
-  return masks.FULL
+  return common_visibility([formats.read_prompt(path) for path in files_of(prompt.start)])
 
 
 def visibility_of(file: PromptFile) -> frozenset[str] | None:
