@@ -107,8 +107,8 @@ def report(result: Mapping[str, Any]) -> str:
     f"{similar:7.3f}  {name:<{width}}  {result['tasks'][name] or ''}".rstrip()
     for name, similar in result["ranking"].items()
   ]
-  for name, start in result["starts"].items():
-    lines += [f"\nto start from {name}:", f"  {start}"]
+  for name, flags in result["starts"].items():
+    lines += [f"\nto start from {name}:", "  " + " \\\n  ".join(flags)]
   return "\n".join(lines)
 
 
@@ -154,7 +154,7 @@ def _check_base(found: Sequence[PromptFile]) -> None:
 
 def _starts(
   chosen: Mapping[str, float], paths: Mapping[str, str], found: Mapping[str, PromptFile]
-) -> dict[str, str]:
+) -> dict[str, list[str]]:
   """{what a run starts from: its flags}: the most similar source, and an average.
 
   An average takes those of `chosen` that have the length of the first and are like it.
@@ -177,9 +177,9 @@ def _starts(
   return starts
 
 
-def _flags(file: str, **macros: Any) -> str:
-  """Flags of a run, as a shell reads them."""
-  return " \\\n    ".join([f"--gin_file=prompts/{file}.gin", *map(_flag, macros.items())])
+def _flags(file: str, **macros: Any) -> list[str]:
+  """Flags of a run, each as a shell reads it."""
+  return [f"--gin_file=prompts/{file}.gin", *map(_flag, macros.items())]
 
 
 def _flag(macro: tuple[str, Any]) -> str:
