@@ -26,7 +26,7 @@ from prompt_tuning.partitioning import Layout
 from prompt_tuning.prompts import masks
 from prompt_tuning.prompts.bank import PromptBank
 from prompt_tuning.prompts.prompted import PromptedT5
-from prompt_tuning.prompts.start import FromFile, Prompt
+from prompt_tuning.prompts.start import Prompt, files_of
 from prompt_tuning.training.state import Split
 from prompt_tuning.types import Array, Frozen
 
@@ -102,11 +102,10 @@ def with_prompt(
   """The model with a bank of prompts in front.
 
   Raises:
-    InputError: The prompt was trained for another model, or does not fit.
+    InputError: A prompt that it starts from was trained for another model, or does not
+      fit.
   """
-  check_vocabulary(vocabulary, base)
-  if isinstance(prompt.start, FromFile):
-    check_prompt_file(formats.read_prompt(prompt.start.path), base, vocabulary)
+  _check_start(base, prompt, vocabulary)
   bank = prompt.initialize(
     key,
     base.model.config.d_model,
@@ -117,13 +116,23 @@ def with_prompt(
   return PromptedT5(base.model, PromptBank(bank), visibility=visible)
 
 
+def _check_start(base: Base, prompt: Prompt, vocabulary: Vocabulary) -> None:
+  """Raises `InputError` where vocabulary or files are those of another model."""
+  check_vocabulary(vocabulary, base)
+  for path in files_of(prompt.start):
+    check_prompt_file(formats.read_prompt(path), base, vocabulary)
+
+
 def steered(base: Base, method: Method, vocabulary: Vocabulary, key: Array) -> PromptedT5:
   """The model with what a method adds to it, before the first step.
 
   Raises:
     InputError: The method does not fit the model.
   """
-  check_vocabulary(vocabulary, base)
+  if method.prompt is None:
+    check_vocabulary(vocabulary, base)
+  else:
+    _check_start(base, method.prompt, vocabulary)
   table = functools.partial(_table, base.model)
   return method.steered(Given(base.model, key, table, vocabulary.load))
 
@@ -151,12 +160,14 @@ def answering(base: Base, file: MethodFile, vocabulary: Vocabulary) -> PromptedT
 
 
 def visibility(prompt: Prompt) -> frozenset[str]:
-  """Who sees whom with a prompt: as set, as its file says, or everybody everything."""
+  """Who sees whom with a prompt: as set, as its files say, or everybody everything.
+
+  Raises:
+    InputError: It is not set, and the files say different things.
+  """
   if prompt.visibility is not None:
     return masks.ALWAYS | set(prompt.visibility)
-  if isinstance(prompt.start, FromFile):
-    return visibility_of(formats.read_prompt(prompt.start.path)) or masks.FULL
-  return masks.FULL
+  return common_visibility([formats.read_prompt(path) for path in files_of(prompt.start)])
 
 
 def visibility_of(file: PromptFile) -> frozenset[str] | None:

@@ -34,6 +34,7 @@ CONFIGURABLES = {
   "prompts.ClassLabels": "prompt_tuning.prompts.start:ClassLabels",
   "prompts.Text": "prompt_tuning.prompts.start:Text",
   "prompts.FromFile": "prompt_tuning.prompts.start:FromFile",
+  "prompts.FromFiles": "prompt_tuning.prompts.start:FromFiles",
   "prompts.TaskPrompts": "prompt_tuning.prompts.start:TaskPrompts",
   "prompts.load_prompt": "prompt_tuning.formats:load_prompt",
   "methods.PromptTuning": "prompt_tuning.learned:PromptTuning",

@@ -8,12 +8,13 @@ import pytest
 
 from prompt_tuning import assembly, checks, convert, step_shapes
 from prompt_tuning.checkpoints import prompt_files
+from prompt_tuning.formats import load_prompt
 from prompt_tuning.partitioning import Partitioner
 from prompt_tuning.predictor import Predictor
 from prompt_tuning.prompts import masks
 from prompt_tuning.prompts.bank import PromptBank
 from prompt_tuning.prompts.prompted import PromptedT5
-from prompt_tuning.prompts.start import Prompt
+from prompt_tuning.prompts.start import FromFile, FromFiles, Prompt
 
 BLIND = ["prompt->prompt"]
 KINDS = masks.FULL - {masks.PROMPT_TO_INPUT}
@@ -84,9 +85,6 @@ def test_formats_that_cannot_say_so_are_refused(prompts, tmp_path):
 
 
 def test_the_config_decides_then_the_file_then_everything(prompts, tmp_path):
-  from prompt_tuning.formats import load_prompt
-  from prompt_tuning.prompts.start import FromFile
-
   path = saved(tmp_path / "blind.safetensors", prompts[0], BLIND)
   start = FromFile(path=path, load=load_prompt)
   assert assembly.visibility(Prompt(length=3)) == masks.FULL
@@ -94,6 +92,23 @@ def test_the_config_decides_then_the_file_then_everything(prompts, tmp_path):
   assert assembly.visibility(Prompt(length=3, visibility=BLIND)) == KINDS
   full = sorted(masks.FULL)
   assert assembly.visibility(Prompt(length=3, start=start, visibility=full)) == masks.FULL
+
+
+def test_averaged_prompts_see_what_their_files_agree_on(prompts, tmp_path):
+  blind = saved(tmp_path / "blind.safetensors", prompts[0], BLIND)
+  same = saved(tmp_path / "same.safetensors", prompts[1], BLIND)
+  silent = saved(tmp_path / "numbers.npy", prompts[0])
+  usual = saved(tmp_path / "usual.safetensors", prompts[0], sorted(masks.FULL))
+
+  def averaged(*paths, **settings):
+    start = FromFiles(paths=paths, load=load_prompt)
+    return assembly.visibility(Prompt(length=3, start=start, **settings))
+
+  assert averaged(blind, same) == averaged(blind, silent) == KINDS
+  assert averaged(silent) == masks.FULL
+  assert averaged(blind, usual, visibility=BLIND) == KINDS
+  with pytest.raises(checks.InputError, match=r"different visibilities(?s:.)*usual"):
+    averaged(blind, usual)
 
 
 def test_text_instead_of_a_list_is_refused():

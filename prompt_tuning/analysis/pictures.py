@@ -162,6 +162,34 @@ def methods(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike) -> None:
   _save(figure, path)
 
 
+def similarity(result: Mapping[str, Any], path: str | os.PathLike) -> None:
+  """A heat map of similar tasks, and the tree of who joins whom above it.
+
+  Args:
+    result: As `transfer.transfer` returns it.
+    path: The .svg file.
+  """
+  names, matrix = list(result["sources"]), result["similarity"]
+  order = [names.index(name) for name in result["order"]]
+  size = 2.5 + 0.45 * len(names)
+  figure, axes = _figure(size + 1.0, size)
+  rows = [[matrix[i][j] for j in order] for i in order]
+  axes.imshow(rows, cmap="Blues", aspect="auto")
+  middle = (min(map(min, rows)) + max(map(max, rows))) / 2
+  for i, row in enumerate(rows):
+    for j, value in enumerate(row):
+      color = "white" if value > middle else "black"
+      axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=7, color=color)
+  ticks = range(len(names))
+  axes.set_xticks(ticks, result["order"], rotation=45, ha="right", fontsize=8)
+  axes.set_yticks(ticks, result["order"], fontsize=8)
+  tree = axes.inset_axes((0.0, 1.02, 1.0, 0.2), sharex=axes)
+  tree.axis("off")
+  for places, heights in result["joints"]:
+    tree.plot(places, heights, color=_GREY, linewidth=1)
+  _save(figure, path)
+
+
 def where_possible(draw: Callable[..., None], *arguments: Any) -> None:
   """Draws where matplotlib is installed, and says so where it is not."""
   if importlib.util.find_spec("matplotlib") is not None:

@@ -14,6 +14,7 @@ COMMANDS = {
   "eval": ("prompt_tuning.cli.runs", "evaluate a prompt with a task's metrics"),
   "ensemble": ("prompt_tuning.cli.runs", "evaluate several prompts of a task as one"),
   "infer": ("prompt_tuning.cli.infer", "answer rows of one's own, or a task's split"),
+  "spot": ("prompt_tuning.cli.spot", "which prompts are alike, and which start a new task"),
   "serve": ("prompt_tuning.cli.serve", "answer over HTTP with many prompts at once"),
   "tasks": ("prompt_tuning.cli.tasks", "list tasks, or look at one"),
   "tokens": ("prompt_tuning.cli.runs", "turn text into token arrays for pretraining"),

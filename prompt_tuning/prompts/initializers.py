@@ -3,6 +3,7 @@
 Each function returns an initializer: (key, (prompt_len, d_model)) -> float32 array.
 """
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Protocol
@@ -50,6 +51,35 @@ def from_array(prompt: ArrayLike) -> Initializer:
     return jnp.asarray(prompt, jnp.float32)
 
   return initialize
+
+
+def average(
+  prompts: Sequence[ArrayLike], weights: Sequence[float] | None = None
+) -> np.ndarray:
+  """The weighted average of prompts, float32 of their shape.
+
+  Args:
+    prompts: Each [prompt_len, d_model].
+    weights: One for each, not negative, as multiples of each other; None: all equal.
+
+  Raises:
+    InputError: The shapes differ, or the weights are no such numbers.
+  """
+  shapes = [list(prompt.shape) for prompt in prompts]
+  if any(shape != shapes[0] for shape in shapes):
+    raise checks.InputError(
+      f"the prompts to average have shapes {', '.join(map(str, shapes))}, expected one "
+      "shape; leave out those of another length or model"
+    )
+  shares = [1.0] * len(prompts) if weights is None else weights
+  for share in shares:
+    checks.number("a weight of the average", share, 0, "correct it")
+  if len(shares) != len(prompts) or not 0 < sum(shares) < math.inf:
+    raise checks.InputError(
+      f"the weights of {len(prompts)} prompts are {shares}, expected one for each and not "
+      "all zero; correct them"
+    )
+  return np.average(np.stack(prompts), axis=0, weights=shares).astype(np.float32)
 
 
 def from_sample_of_embeddings(

@@ -102,6 +102,39 @@ class FromFile:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class FromFiles:
+  """The weighted average of trained prompts of one shape, see `methods.spot`.
+
+  Attributes:
+    paths: Their files.
+    load: Reads one (bound to `load_prompt` by the run).
+    weights: One for each, as multiples of each other; None: all equal.
+  """
+
+  paths: Sequence[str]
+  load: Callable[[str], ArrayLike]
+  weights: Sequence[float] | None = None
+
+  def __post_init__(self):
+    if isinstance(self.paths, str) or not self.paths:
+      raise checks.InputError(
+        f"SOURCE_PROMPTS is {self.paths!r}, expected a list of prompts; write ['a', 'b']"
+      )
+
+  def initializer(self, table: Table, vocabulary: LoadVocabulary) -> Initializer:
+    """See `Start`."""
+    prompts = [self.load(path) for path in self.paths]
+    return initializers.from_array(initializers.average(prompts, self.weights))
+
+
+def files_of(start: Start) -> Sequence[str]:
+  """The trained prompts that a start is made of, by file; most have none."""
+  if isinstance(start, FromFile):
+    return [start.path]
+  return start.paths if isinstance(start, FromFiles) else []
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Prompt:
   """The prompts of a run.
 

@@ -79,6 +79,22 @@ def test_rows_without_a_held_out_loss_are_refused(tmp_path):
     pictures.pretraining({"stage 1": ROWS[:1]}, tmp_path / "a.svg")
 
 
+def test_similar_tasks_stand_in_their_order_with_every_number(tmp_path):
+  result = {
+    "sources": {"x": "runs/x", "y": "runs/y", "z": "runs/z"},
+    "similarity": [[1.0, 0.25, 0.75], [0.25, 1.0, 0.5], [0.75, 0.5, 1.0]],
+    "order": ["x", "z", "y"],
+    "joints": [([0, 0, 1, 1], [0, 0.2, 0.2, 0]), ([0.5, 0.5, 2, 2], [0.2, 0.7, 0.7, 0])],
+  }
+  pictures.similarity(result, tmp_path / "a.svg")
+  text = drawn(tmp_path / "a.svg")
+  found = re.findall(r"<!-- (.+) -->", text)
+  assert found[:6] == ["x", "z", "y"] * 2  # columns, rows
+  assert " ".join(found[6:]) == "1.00 0.75 0.25 0.75 1.00 0.50 0.25 0.50 1.00"
+  lines = re.findall(r'id="line2d_\d+">\s+<path d="([^"]+)" clip-path', text)
+  assert len(lines) == 2
+
+
 def test_a_sweep_has_a_line_for_each_member_and_a_name_for_each_setting(tmp_path):
   settings = {"rate 0.1": [[(3, 50.0), (6, 60.0)], [(3, 51.0)]], "rate 0.3": [[(3, 52.0)]]}
   pictures.sweep(settings, "score", tmp_path / "a.svg")

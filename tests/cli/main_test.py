@@ -8,10 +8,12 @@ import shlex
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import prompt_tuning
 from prompt_tuning import checks, config
+from prompt_tuning.checkpoints import prompt_files
 from prompt_tuning.cli import flags
 from prompt_tuning.cli.main import COMMANDS, main
 
@@ -19,7 +21,8 @@ REPO = pathlib.Path(__file__).parents[2]
 RUNS = ("train", "sweep", "eval", "ensemble", "infer", "tokens", "pretrain")
 SERVERS = ("serve",)
 PLANS = ("plan",)
-FILES = ("convert", "inspect", "extract", "mrqa")
+FILES = ("convert", "inspect", "extract", "mrqa", "spot")
+TRAINED = ("movies", "boolq", "own_data")  # MODEL_DIRs of the experiments
 PASSAGE = b'{"context": "x", "qas": [{"qid": "1", "question": "y", "answers": ["x"]}]}'
 
 
@@ -65,6 +68,9 @@ def test_the_help_of_a_command_shows_a_line_that_works(run, command, tmp_path, m
   monkeypatch.chdir(tmp_path)
   pathlib.Path("train.csv").write_text("text,label\ngood,1\nbad,0\n")
   pathlib.Path("BioASQ.jsonl.gz").write_bytes(gzip.compress(PASSAGE))
+  for number, name in enumerate(TRAINED, start=1):
+    prompt = np.eye(number, 4, dtype=np.float32)
+    prompt_files.save_prompt(f"runs/{name}/prompt.safetensors", prompt)
   status, out, err = run(command, "--help")
   assert status == 0 and err == ""
   lines = pasted(out)

@@ -4,7 +4,7 @@ import pytest
 import seqio
 from more_records import RECORDS, examples, texts
 
-from prompt_tuning.data import spot
+from prompt_tuning.data import glue, spot
 
 _ANLI = {
   "train": [
@@ -219,3 +219,62 @@ def test_mnli_as_a_whole_is_its_parts():
   mixture = seqio.MixtureRegistry.get("spot_glue_mnli_and_dev_v200")
   rates = {task.name: mixture.get_rate(task) for task in mixture.tasks}
   assert rates == {f"spot_glue_mnli_{part}_v200": 1.0 for part in MNLI}
+
+
+FAMILIES = {  # mixture -> its tasks but for GLUE's, of GLUE's those with training examples
+  "glue": (set(), {"cola", "sst2", "mrpc", "qqp", "stsb", "qnli", "rte", "mnli_train"}),
+  "mrqa": ({f"spot_mrqa_{name}_v100" for name in QUESTIONS}, set()),
+  "nli": (set(NLI), {"qnli", "rte", "mnli_train"}),
+  "summarization": (
+    {f"spot_{name}_{ours}" for name, (ours, _) in SUMMARIES.items()},
+    set(),
+  ),
+}
+
+
+def rates_of(name):
+  mixture = seqio.MixtureRegistry.get(name)
+  return {task.name: mixture.get_rate(task) for task in mixture.tasks}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_mixture_has_its_family(family):
+  others, of_glue = FAMILIES[family]
+  rates = rates_of(f"spot_{family}_mixture")
+  trained = {f"spot_glue_{config}_v200" for config in of_glue}
+  assert {name for name, rate in rates.items() if rate} == others | trained
+  if of_glue:  # what is judged of MNLI
+    assert {f"spot_glue_mnli_{part}_v200" for part in MNLI} <= rates.keys()
+
+
+def test_all_is_every_source_task_at_the_rate_of_its_family():
+  everything = rates_of("spot_all_mixture")
+  tasks = {name for name in seqio.TaskRegistry.names() if name.startswith("spot_")}
+  assert everything.keys() == tasks and len(tasks) == 29
+  for family in FAMILIES:
+    assert rates_of(f"spot_{family}_mixture").items() <= everything.items()
+
+
+def test_rates_are_training_examples_up_to_t5_s_limit():
+  rates = rates_of("spot_all_mixture")
+  assert spot.LIMIT == 524288
+  assert max(rates.values()) == 524288
+  assert {name for name, rate in rates.items() if rate == spot.LIMIT} == {
+    "spot_doc_nli_v100",
+    "spot_snli_v110",
+    "spot_gigaword_v120",
+    "spot_newsroom_v100",
+  }
+  assert rates["spot_glue_mnli_train_v200"] == 392702
+  anli = [rates[f"spot_anli_{part}_v010"] for part in ("r1", "r2", "r3")]
+  assert sum(anli) == 162865  # Nie et al. 2020, table 2
+  assert glue  # imported for its names
+  t5 = rates_of("glue_v200_proportional")
+  for config in (*spot.GLUE, "stsb"):
+    assert rates[f"spot_glue_{config}_v200"] == t5[f"glue_{config}_v200"]
+
+
+def test_a_mixture_of_one_s_own_counts_tasks_up_to_the_limit():
+  name = "spot_test_mixture"
+  spot.add_mixture(name, {"spot_snli_v110": 550152, "glue_rte_v200": 2490})
+  assert rates_of(name) == {"spot_snli_v110": 524288.0, "glue_rte_v200": 2490.0}

@@ -75,6 +75,57 @@ def test_a_prompt_file_of_another_shape_says_what_to_do(shape, remedy):
     initialize(start.Prompt(length=3, start=given))
 
 
+PROMPTS = {
+  name: np.random.default_rng(seed).normal(size=(3, 4)).astype(np.float32)
+  for seed, name in enumerate("abc")
+}
+
+
+def averaged(weights=None, **changes):
+  prompts = {**PROMPTS, **changes}
+  given = start.FromFiles(paths=list("abc"), load=prompts.get, weights=weights)
+  return initialize(start.Prompt(length=3, start=given))[0]
+
+
+def test_several_prompts_are_averaged_by_their_weights():
+  a, b, c = PROMPTS.values()
+  np.testing.assert_allclose(averaged(), (a + b + c) / 3, rtol=1e-6, atol=1e-7)
+  expected = (2 * a + c) / 3
+  np.testing.assert_allclose(averaged([2, 0, 1.0]), expected, rtol=1e-6, atol=1e-7)
+  np.testing.assert_array_equal(averaged([0, 0.3, 0]), b)
+  assert averaged().dtype == np.float32
+
+
+@pytest.mark.parametrize(
+  ("weights", "changes", "message"),
+  [
+    ([1.0, 1.0], {}, "weights of 3 prompts are .*one for each"),
+    ([0.0, 0.0, 0.0], {}, "not all zero"),
+    ([1.0, float("inf"), 1.0], {}, "weights of 3 prompts"),
+    ([1.0, -0.5, 1.0], {}, "a weight of the average is -0.5"),
+    ([1.0, "b", 1.0], {}, "a weight of the average is 'b'"),
+    (None, {"b": np.zeros((2, 4))}, r"shapes \[3, 4\], \[2, 4\], \[3, 4\]"),
+    (None, dict.fromkeys("abc", np.zeros((5, 4))), "PROMPT_LENGTH=5"),
+  ],
+)
+def test_what_cannot_be_averaged_is_refused(weights, changes, message):
+  with pytest.raises(checks.InputError, match=message):
+    averaged(weights, **changes)
+
+
+@pytest.mark.parametrize("paths", ["a", [], ()])
+def test_sources_are_a_list(paths):
+  with pytest.raises(checks.InputError, match="SOURCE_PROMPTS"):
+    start.FromFiles(paths=paths, load=PROMPTS.get)
+
+
+def test_a_start_says_which_files_it_reads():
+  several = start.FromFiles(paths=["a", "b"], load=PROMPTS.get)
+  assert start.files_of(several) == ["a", "b"]
+  assert start.files_of(start.FromFile(path="a", load=PROMPTS.get)) == ["a"]
+  assert start.files_of(start.SampledVocab()) == []
+
+
 def test_a_table_of_another_width_is_refused():
   with pytest.raises(checks.InputError, match="embedding table"):
     initialize(start.Prompt(length=3, start=start.SampledVocab()), d_model=8)
