@@ -9,7 +9,8 @@ from prompt_tuning import __version__, assembly, checks, files, formats, word_pa
 from prompt_tuning.checkpoints import prompt_files, safetensors_files
 from prompt_tuning.checkpoints.prompt_files import PromptFile
 from prompt_tuning.methods import recycling
-from prompt_tuning.methods.recycling import Mapping, Network, Recycler
+from prompt_tuning.methods.recycling import Mapping, Recycler
+from prompt_tuning.methods.recycling_network import Network
 from prompt_tuning.prompts import masks
 from prompt_tuning.word_pairs import Choice, Embeddings, Pairs, Words
 

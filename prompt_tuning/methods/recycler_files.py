@@ -10,7 +10,8 @@ from flax import serialization
 
 from prompt_tuning import checks, files, trees
 from prompt_tuning.checkpoints import msgpack_trees
-from prompt_tuning.methods.recycling import Mapping, Perceptron, Projection
+from prompt_tuning.methods.recycling import Mapping, Projection
+from prompt_tuning.methods.recycling_network import Perceptron
 
 _LEAVES = [f"Dense_{n}/{leaf}" for n in (0, 1) for leaf in ("kernel", "bias")]
 
