@@ -212,7 +212,7 @@ def test_the_words_of_a_file_and_the_pieces_of_a_text(run, models, tmp_path):
   """With fewer tokens than dimensions, the prompt is made of those alone."""
   table = formats.load(str(models / "source"))["token_embedder/embedding"]
   turned = formats.load(str(models / "turned"))["token_embedder/embedding"]
-  (tmp_path / "words.json").write_text(json.dumps({n: "w" for n in (9, 700, 30, 31)}))
+  (tmp_path / "words.json").write_text(json.dumps(dict.fromkeys((9, 700, 30, 31), "")))
   listed = {"filtered_word": tmp_path / "words.json", "num_words": 2, "word_offset": 1}
   text = {"text": "a good film", "num_words": None}
   encoded = list(VOCABULARY.load().encode("a good film"))
@@ -247,7 +247,9 @@ def test_a_prompt_that_was_trained_on_another_model(run, models):
 def test_a_prompt_of_another_vocabulary(run, tmp_path):
   story = {"vocabulary": "0" * 64}
   prompt_files.save_prompt(str(tmp_path / "p.safetensors"), PROMPT, story)
-  assert refused(run(prompt_path=tmp_path / "p.safetensors"), "trained with vocabulary 0000")
+  assert refused(
+    run(prompt_path=tmp_path / "p.safetensors"), "trained with vocabulary 0000"
+  )
 
 
 def test_a_prompt_whose_meaning_numpy_cannot_say(run, tmp_path):

@@ -40,10 +40,9 @@ def rotated(params: dict[str, np.ndarray], q: np.ndarray) -> dict[str, np.ndarra
 
 def _norm_in_front(name: str) -> str | None:
   """The scale of the norm that a kernel reads the residual stream through."""
-  for pattern, kind in READS.items():
-    if match := re.fullmatch(pattern, name):
-      break
-  else:
+  matches = ((re.fullmatch(pattern, name), kind) for pattern, kind in READS.items())
+  match, kind = next((found for found in matches if found[0]), (None, None))
+  if match is None:
     return None
   if kind in ("encoder", "decoder"):
     return f"{kind}/{kind}_norm/scale"

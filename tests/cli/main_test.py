@@ -8,10 +8,12 @@ import shlex
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import prompt_tuning
 from prompt_tuning import checks, config
+from prompt_tuning.checkpoints import prompt_files
 from prompt_tuning.cli import flags
 from prompt_tuning.cli.main import COMMANDS, main
 
@@ -19,7 +21,7 @@ REPO = pathlib.Path(__file__).parents[2]
 RUNS = ("train", "sweep", "eval", "ensemble", "infer", "tokens", "pretrain")
 SERVERS = ("serve",)
 PLANS = ("plan",)
-FILES = ("convert", "inspect", "extract", "mrqa")
+FILES = ("convert", "inspect", "extract", "mrqa", "recycle")
 PASSAGE = b'{"context": "x", "qas": [{"qid": "1", "question": "y", "answers": ["x"]}]}'
 
 
@@ -65,6 +67,7 @@ def test_the_help_of_a_command_shows_a_line_that_works(run, command, tmp_path, m
   monkeypatch.chdir(tmp_path)
   pathlib.Path("train.csv").write_text("text,label\ngood,1\nbad,0\n")
   pathlib.Path("BioASQ.jsonl.gz").write_bytes(gzip.compress(PASSAGE))
+  prompt_files.save_prompt("runs/movies/prompt.safetensors", np.ones((20, 256)))
   status, out, err = run(command, "--help")
   assert status == 0 and err == ""
   lines = pasted(out)
@@ -76,7 +79,8 @@ def test_the_help_of_a_command_shows_a_line_that_works(run, command, tmp_path, m
     if line[0] in FILES:
       status, out, err = run(*line)
       assert status == 0 and out and err == ""
-      assert all(pathlib.Path(x).exists() for x in line if x.startswith("runs/"))
+      named = [x.rpartition("=")[2] for x in line]
+      assert all(pathlib.Path(x).exists() for x in named if x.startswith("runs/"))
       continue
     if line[0] not in RUNS + SERVERS + PLANS:
       assert line[0] in COMMANDS and line[1].startswith("runs/")  # the folder to write

@@ -137,7 +137,7 @@ def test_pairs_that_are_none_are_refused(name):
 
 
 def test_a_fit_that_diverges_is_refused():
-  with pytest.raises(checks.InputError, match="not finite.*lower learning_rate"):
+  with pytest.raises(checks.InputError, match=r"not finite.*lower learning_rate"):
     Network(learning_rate=1e30, epochs=3).fit(SOURCE, SOURCE @ MATRIX)
 
 
