@@ -21,6 +21,7 @@ COMMANDS = {
   "plan": ("prompt_tuning.cli.plan", "what a run needs of devices, without them"),
   "pretrain": ("prompt_tuning.cli.runs", "train a small T5 on one's own text"),
   "convert": ("prompt_tuning.cli.convert", "write a checkpoint in another format"),
+  "recycle": ("prompt_tuning.cli.recycle", "turn a prompt into one of another model"),
   "inspect": ("prompt_tuning.cli.inspect", "show a checkpoint, or how two differ"),
   "extract": ("prompt_tuning.cli.extract", "write one variable as .npy"),
   "corpus": ("prompt_tuning.cli.corpus", "gather text for pretraining"),

@@ -21,7 +21,7 @@ REPO = pathlib.Path(__file__).parents[2]
 RUNS = ("train", "sweep", "eval", "ensemble", "infer", "tokens", "pretrain")
 SERVERS = ("serve",)
 PLANS = ("plan",)
-FILES = ("convert", "inspect", "extract", "mrqa", "spot")
+FILES = ("convert", "inspect", "extract", "mrqa", "recycle", "spot")
 TRAINED = ("movies", "boolq", "own_data")  # MODEL_DIRs of the experiments
 PASSAGE = b'{"context": "x", "qas": [{"qid": "1", "question": "y", "answers": ["x"]}]}'
 
@@ -69,7 +69,7 @@ def test_the_help_of_a_command_shows_a_line_that_works(run, command, tmp_path, m
   pathlib.Path("train.csv").write_text("text,label\ngood,1\nbad,0\n")
   pathlib.Path("BioASQ.jsonl.gz").write_bytes(gzip.compress(PASSAGE))
   for number, name in enumerate(TRAINED, start=1):
-    prompt = np.eye(number, 4, dtype=np.float32)
+    prompt = np.eye(number, 256, dtype=np.float32)
     prompt_files.save_prompt(f"runs/{name}/prompt.safetensors", prompt)
   status, out, err = run(command, "--help")
   assert status == 0 and err == ""
@@ -82,7 +82,8 @@ def test_the_help_of_a_command_shows_a_line_that_works(run, command, tmp_path, m
     if line[0] in FILES:
       status, out, err = run(*line)
       assert status == 0 and out and err == ""
-      assert all(pathlib.Path(x).exists() for x in line if x.startswith("runs/"))
+      named = [x.rpartition("=")[2] for x in line]
+      assert all(pathlib.Path(x).exists() for x in named if x.startswith("runs/"))
       continue
     if line[0] not in RUNS + SERVERS + PLANS:
       assert line[0] in COMMANDS and line[1].startswith("runs/")  # the folder to write

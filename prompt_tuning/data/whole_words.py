@@ -1,0 +1,26 @@
+"""Which pieces of a vocabulary are whole words."""
+
+from prompt_tuning.data.vocabularies import Bytes, Vocabulary
+
+_WORD_START = "▁"  # SentencePiece's mark
+
+
+def of(vocabulary: Vocabulary) -> dict[int, str]:
+  """The whole words, {id: text}, ids ascending, which is by frequency as a rule.
+
+  A whole word begins where a word begins and has letters only, of any script:
+
+    ▁the  ▁Movies  ▁über      yes
+    ing   ▁2022    ▁it's  ▁   no
+
+  Bytes have none.
+
+  Raises:
+    InputError: The vocabulary is absent or damaged.
+  """
+  if isinstance(vocabulary, Bytes):
+    return {}
+  pieces = vocabulary.load().tokenizer
+  texts = ((n, pieces.id_to_piece(n)) for n in range(pieces.get_piece_size()))
+  words = ((n, text[1:]) for n, text in texts if text.startswith(_WORD_START))
+  return {n: word for n, word in words if word.isalpha()}
