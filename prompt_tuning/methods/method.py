@@ -43,7 +43,16 @@ class Given:
   vocabulary: LoadVocabulary
 
   def prompts(self, prompt: Prompt) -> Array:
-    """[num_prompts, prompt_len, d_model] float32, as the prompt's settings say."""
+    """[1, prompt_len, d_model] float32, as the prompt's settings say.
+
+    Raises:
+      InputError: They say several prompts.
+    """
+    if prompt.num_prompts != 1:
+      raise checks.InputError(
+        f"num_prompts is {prompt.num_prompts}, expected 1, since the method has one set of "
+        "variables for all examples; train each in a run of its own"
+      )
     d_model = self.model.config.d_model
     return prompt.initialize(self.key, d_model, self.table, self.vocabulary)
 
