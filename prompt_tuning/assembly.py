@@ -117,7 +117,13 @@ def with_prompt(
   return PromptedT5(base.model, PromptBank(bank), visibility=visible)
 
 
-def steered(base: Base, method: Method, vocabulary: Vocabulary, key: Array) -> PromptedT5:
+def steered(
+  base: Base,
+  method: Method,
+  vocabulary: Vocabulary,
+  key: Array,
+  visible: frozenset[str] = masks.FULL,
+) -> PromptedT5:
   """The model with what a method adds to it, before the first step.
 
   Raises:
@@ -125,7 +131,7 @@ def steered(base: Base, method: Method, vocabulary: Vocabulary, key: Array) -> P
   """
   check_vocabulary(vocabulary, base)
   table = functools.partial(_table, base.model)
-  return method.steered(Given(base.model, key, table, vocabulary.load))
+  return method.steered(Given(base.model, key, table, vocabulary.load, visible))
 
 
 def answering(base: Base, file: MethodFile, vocabulary: Vocabulary) -> PromptedT5:
@@ -136,7 +142,8 @@ def answering(base: Base, file: MethodFile, vocabulary: Vocabulary) -> PromptedT
   """
   check_trained_here(file.path, file.metadata, base, vocabulary)
   method = methods.of_settings(file.method, file.settings)
-  model = steered(base, method, vocabulary, jax.random.key(0))
+  visible = visibility_of(file) or masks.FULL
+  model = steered(base, method, vocabulary, jax.random.key(0), visible)
   split = Split.of(model)
   expected = {path: x.shape for path, x in trees.values(split.tunable).items()}
   found = {path: x.shape for path, x in file.tensors.items()}
@@ -159,7 +166,7 @@ def visibility(prompt: Prompt) -> frozenset[str]:
   return masks.FULL
 
 
-def visibility_of(file: PromptFile) -> frozenset[str] | None:
+def visibility_of(file: PromptFile | MethodFile) -> frozenset[str] | None:
   """What a prompt was trained with; None for numbers without a story, such as numpy files.
 
   Raises:
