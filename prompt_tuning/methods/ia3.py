@@ -27,7 +27,7 @@ _PATH = re.compile(r"(.*)/(key|value|wo)/ia3_scaling")
 
 
 def scaled(x: Array, scales: Array) -> Array:
-  """x [..., n] times scales of n elements, in the dtype of `x`."""
+  """X [..., n] times scales of n elements, in the dtype of `x`."""
   return x * scales.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
 
 
