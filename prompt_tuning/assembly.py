@@ -123,7 +123,13 @@ def _check_start(base: Base, prompt: Prompt, vocabulary: Vocabulary) -> None:
     check_prompt_file(formats.read_prompt(path), base, vocabulary)
 
 
-def steered(base: Base, method: Method, vocabulary: Vocabulary, key: Array) -> PromptedT5:
+def steered(
+  base: Base,
+  method: Method,
+  vocabulary: Vocabulary,
+  key: Array,
+  visible: frozenset[str] = masks.FULL,
+) -> PromptedT5:
   """The model with what a method adds to it, before the first step.
 
   Raises:
@@ -134,7 +140,7 @@ def steered(base: Base, method: Method, vocabulary: Vocabulary, key: Array) -> P
   else:
     _check_start(base, method.prompt, vocabulary)
   table = functools.partial(_table, base.model)
-  return method.steered(Given(base.model, key, table, vocabulary.load))
+  return method.steered(Given(base.model, key, table, vocabulary.load, visible))
 
 
 def answering(base: Base, file: MethodFile, vocabulary: Vocabulary) -> PromptedT5:
@@ -145,7 +151,8 @@ def answering(base: Base, file: MethodFile, vocabulary: Vocabulary) -> PromptedT
   """
   check_trained_here(file.path, file.metadata, base, vocabulary)
   method = methods.of_settings(file.method, file.settings)
-  model = steered(base, method, vocabulary, jax.random.key(0))
+  visible = visibility_of(file) or masks.FULL
+  model = steered(base, method, vocabulary, jax.random.key(0), visible)
   split = Split.of(model)
   expected = {path: x.shape for path, x in trees.values(split.tunable).items()}
   found = {path: x.shape for path, x in file.tensors.items()}
@@ -170,7 +177,7 @@ def visibility(prompt: Prompt) -> frozenset[str]:
   return common_visibility([formats.read_prompt(path) for path in files_of(prompt.start)])
 
 
-def visibility_of(file: PromptFile) -> frozenset[str] | None:
+def visibility_of(file: PromptFile | MethodFile) -> frozenset[str] | None:
   """What a prompt was trained with; None for numbers without a story, such as numpy files.
 
   Raises:

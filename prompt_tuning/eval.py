@@ -189,6 +189,11 @@ def _prompts(config: EvalConfig, ready: Ready) -> Iterator[_Trained]:
     file = formats.find_method(start.path) or formats.read_prompt(start.path)
     step = file.metadata.get("step", ready.base.step)
     yield _Trained(str(file.path), int(step), ready.params)
+  elif (found := formats.find_method(start.path)) is not None:
+    raise checks.InputError(
+      f"PROMPTS is 'all' and {start.path} holds what the method {found.method} learned, "
+      "expected prompts by step; set PROMPTS='best'"
+    )
   else:
     for step, path in prompt_files.saved(files.path(start.path)).items():
       yield _Trained(str(path), step, _params(ready, str(path), config.vocabulary))

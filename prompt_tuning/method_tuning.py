@@ -4,7 +4,8 @@ MODEL_DIR/
   method.safetensors       the best state in plain tensors, for `eval` and `infer`
   prompt.safetensors       instead of it where nothing but prompts is left
   variables.safetensors    the best state as it was trained
-  numpy_checkpoints/       its variables at every save, under T5X's names
+  numpy_checkpoints/       its variables at every save, under T5X's names; or the prompt
+                           that they make, where nothing else is left
 """
 
 import dataclasses
@@ -23,10 +24,12 @@ from prompt_tuning.methods.method import Method
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.partitioning import Layout
+from prompt_tuning.prompts import masks
+from prompt_tuning.prompts.bank import PATH
 from prompt_tuning.prompts.prompted import PromptedT5
 from prompt_tuning.prompts.start import Prompt
 from prompt_tuning.training import state as states
-from prompt_tuning.types import Array
+from prompt_tuning.types import Array, ArrayLike
 
 _VARIABLES = "variables.safetensors"
 
@@ -50,7 +53,13 @@ class MethodTuning:
   @property
   def prompt_slots(self) -> int:
     """See `Learned`."""
-    return 0 if self.prompt is None else self.prompt.length
+    if self.prompt is None or masks.is_input_blind(self._visibility):
+      return 0
+    return self.prompt.length
+
+  @property
+  def _visibility(self) -> frozenset[str]:
+    return masks.FULL if self.prompt is None else assembly.visibility(self.prompt)
 
   def load(
     self, config: T5Config, source: RestoreCheckpointConfig, layout: Layout
@@ -60,12 +69,12 @@ class MethodTuning:
 
   def model(self, base: assembly.Base, vocabulary: Vocabulary, key: Array) -> PromptedT5:
     """See `Learned`."""
-    return assembly.steered(base, self.method, vocabulary, key)
+    return assembly.steered(base, self.method, vocabulary, key, self._visibility)
 
   def shapes(self, model: T5) -> PromptedT5:
     """The model without arrays, given one without arrays."""
     plain = methods.of_settings(self.name, methods.settings(self.method))
-    return methods.shapes(plain, model)
+    return methods.shapes(plain, model, self._visibility)
 
   def t5x_path(self, path: str) -> str:
     """See `Learned`."""
@@ -78,13 +87,17 @@ class MethodTuning:
     return states.with_banks(transformation, [BANK])
 
   def save_step(self, folder: epath.Path, step: int, params: Params) -> None:
-    """Writes `numpy_checkpoints/checkpoint_<step>/`, a file for each variable."""
-    for path, value in params.items():
-      array = trees.to_host(value)
-      if distributed.is_first():
-        name = self.method.t5x_path(path)
-        single = array[0] if path == BANK and len(array) == 1 else array
-        prompt_files.save_step(folder, step, name, single)
+    """Writes `numpy_checkpoints/checkpoint_<step>/`."""
+    trained = {path: trees.to_host(value) for path, value in params.items()}
+    if not distributed.is_first():
+      return
+    if self.method.leaves_prompts:
+      prompts = self.method.folded(trained).tensors[BANK]
+      prompt_files.save_step(folder, step, PATH, _single(prompts))
+      return
+    for path, array in trained.items():
+      single = _single(array) if path == BANK else array
+      prompt_files.save_step(folder, step, self.method.t5x_path(path), single)
 
   def save_best(self, folder: epath.Path, params: Params, metadata: dict) -> None:
     """Writes `variables.safetensors`, and what `folded` makes of them."""
@@ -92,11 +105,11 @@ class MethodTuning:
     if not distributed.is_first():
       return
     own = methods.settings(self.method)
+    metadata = {**metadata, "visibility": sorted(self._visibility)}
     method_files.save(folder / _VARIABLES, self.name, own, trained, metadata)
     folded = self.method.folded(trained)
     if folded.method is None:
-      bank = folded.tensors[BANK]
-      single = bank[0] if len(bank) == 1 else bank
+      single = _single(folded.tensors[BANK])
       prompt_files.save_prompt(str(self.best(folder)), single, metadata)
     else:
       name, settings = folded.method.name, methods.settings(folded.method)
@@ -111,3 +124,8 @@ class MethodTuning:
   def load_best(self, folder: epath.Path) -> dict[str, np.ndarray]:
     """See `Learned`."""
     return method_files.read(folder / _VARIABLES).tensors
+
+
+def _single(prompts: ArrayLike) -> ArrayLike:
+  """A bank, without its first axis where it holds one prompt."""
+  return prompts[0] if len(prompts) == 1 else prompts

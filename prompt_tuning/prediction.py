@@ -137,6 +137,7 @@ def answers(
     mesh: Where batches go.
     places: The prompt of each task in the bank; None where one answers for all.
   """
+  sentinel = nnx.merge(split.graph, split.tunable, split.frozen).steering.sentinel
   tokens_of = functools.cache(lambda words: candidates(words, vocabulary))
   whole = partitioning.replicated(mesh)  # every process reads all answers
 
@@ -171,6 +172,8 @@ def answers(
     return model.score(inputs, targets, ids)
 
   def of_task(batch: Batch, task: str) -> dict[str, Array]:
+    if sentinel is not None:
+      sentinel.check(batch["encoder_input_tokens"])
     if places is not None:
       rows = len(batch["encoder_input_tokens"])
       batch = {**batch, "prompt_ids": np.full(rows, places[task], np.int32)}

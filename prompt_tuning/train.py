@@ -108,7 +108,7 @@ class _Run:
     key_learned, key_train = jax.random.split(jax.random.key(trainer.random_seed))
     model = config.learned.model(base, config.vocabulary, key_learned)
     self.first, self.last = trainer.steps(base.step)
-    self.split = states.Split.of(model)
+    self.split, self.sentinel = states.Split.of(model), model.steering.sentinel
     self.frozen = layout.place(self.split.frozen)
     optimizer = config.learned.optimizer(
       config.optimizer.transformation(config.learning_rate_fn, self.first)
@@ -177,7 +177,10 @@ class _Run:
   def step(self, done: int) -> None:
     """See `loop.Work`."""
     size = self.config.train_dataset.batch_size
-    batch = partitioning.from_rows(next(self.feed), size, self.mesh)
+    rows = next(self.feed)
+    if self.sentinel is not None:
+      self.sentinel.check(rows["encoder_input_tokens"])
+    batch = partitioning.from_rows(rows, size, self.mesh)
     self.state, sums = self.step_fn(self.state, self.frozen, batch)
     self.memory.sums.append(sums)
 

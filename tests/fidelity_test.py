@@ -9,12 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from goldens import (
+  CONFIGS,
+  ENDING,
+  ENDLESS,
+  TOLERANCE,
+  assert_close,
+  batch_of,
+  of_names,
+)
 
-from prompt_tuning.decoding.beam import Beam
-from prompt_tuning.decoding.greedy import Greedy
 from prompt_tuning.decoding.ranking import rank
-from prompt_tuning.decoding.sampling import Sampling
-from prompt_tuning.models.config import T5Config
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.prompts.bank import PATH, PromptBank
 from prompt_tuning.prompts.prompted import PromptedT5, sequence_scores
@@ -24,28 +29,7 @@ from prompt_tuning.training.adafactor import Adafactor, Slots
 from prompt_tuning.training.losses import Loss
 from prompt_tuning.training.schedules import Schedule
 
-CONFIGS = {
-  "tiny": T5Config(
-    d_model=4,
-    num_heads=2,
-    d_kv=2,
-    d_ff=8,
-    num_encoder_layers=2,
-    num_decoder_layers=2,
-    relative_buckets=4,
-    relative_max_distance=8,
-  ),
-  "mid": T5Config(
-    vocab_size=1024,
-    d_model=256,
-    num_heads=4,
-    d_ff=512,
-    num_encoder_layers=2,
-    num_decoder_layers=2,
-  ),
-}
 CASES = [(size, kind) for size in CONFIGS for kind in ("noprompt", "prompt")]
-TOLERANCE = 1e-4  # relative to the largest value; float32 in another order
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +44,6 @@ def models(golden):
 def prompted(models, stored, size):
   prompt = stored.get(f"trainable/{PATH}")
   return PromptedT5(models(size), None if prompt is None else PromptBank(prompt))
-
-
-def batch_of(stored):
-  return {k.removeprefix("batch/"): v for k, v in stored.items() if k.startswith("batch/")}
-
-
-def assert_close(found, expected, tolerance=TOLERANCE):
-  scale = np.max(np.abs(expected))
-  np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * scale)
 
 
 @pytest.mark.parametrize(("size", "kind"), CASES)
@@ -99,23 +74,6 @@ def test_prompt_gradient_agrees(golden, models, size):
 
   gradient = jax.jit(jax.grad(loss))(jnp.asarray(stored[f"trainable/{PATH}"])[None])
   assert_close(gradient[0], stored[f"grad/{PATH}"])
-
-
-# Name of the original's algorithm -> ours. T5X's top-k 1 and temperature 0 score 0.
-ALGORITHMS = {
-  "greedy_beam1": [Greedy(), Beam(num_decodes=1)],
-  "greedy_topk1": [Sampling(topk=1)],
-  "temp0": [Sampling(temperature=0.0, topk=0)],
-  "beam4_alpha0.6": [Beam(num_decodes=4, alpha=0.6)],
-  "beam4_alpha0": [Beam(num_decodes=4, alpha=0.0)],
-  "beam2_alpha1": [Beam(num_decodes=2, alpha=1.0)],
-}
-ENDLESS = ["greedy_beam1", "greedy_topk1", "temp0", "beam4_alpha0.6", "beam4_alpha0"]
-ENDING = ["greedy_topk1", "beam4_alpha0.6", "beam4_alpha0", "beam2_alpha1"]
-
-
-def of_names(names):
-  return [(name, decoding) for name in names for decoding in ALGORITHMS[name]]
 
 
 def assert_decodes_agree(model, stored, prefix, name, decoding, eos_id):

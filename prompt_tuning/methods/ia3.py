@@ -26,6 +26,11 @@ _NAMES = {"key": "k_conv", "value": "v_conv", "wo": "intermediate_conv"}
 _PATH = re.compile(r"(.*)/(key|value|wo)/ia3_scaling")
 
 
+def scaled(x: Array, scales: Array) -> Array:
+  """X [..., n] times scales of n elements, in the dtype of `x`."""
+  return x * scales.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+
+
 class ScaledOutput(nnx.Module):
   """A projection to heads, [..., num_heads * d_kv], whose outputs are scaled."""
 
@@ -35,7 +40,7 @@ class ScaledOutput(nnx.Module):
 
   def __call__(self, x: Array) -> Array:
     """See `Dense`."""
-    return self.dense(x) * self.ia3_scaling[...].astype(x.dtype).reshape(-1)
+    return scaled(self.dense(x), self.ia3_scaling[...])
 
 
 class ScaledInput(nnx.Module):
@@ -47,7 +52,7 @@ class ScaledInput(nnx.Module):
 
   def __call__(self, x: Array) -> Array:
     """See `Dense`."""
-    return self.dense(x * self.ia3_scaling[...].astype(x.dtype))
+    return self.dense(scaled(x, self.ia3_scaling[...]))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

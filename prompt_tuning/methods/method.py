@@ -7,7 +7,7 @@ run everything else is alike: optimizer, evaluation, run state, files.
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, Protocol
 
 import jax
@@ -15,6 +15,7 @@ from flax import nnx
 
 from prompt_tuning import checks
 from prompt_tuning.models.t5 import T5
+from prompt_tuning.prompts import masks
 from prompt_tuning.prompts.prompted import PromptedT5
 from prompt_tuning.prompts.start import LoadVocabulary, Prompt, RandomUniform, Table
 from prompt_tuning.types import Array, ArrayLike
@@ -23,6 +24,10 @@ from prompt_tuning.types import Array, ArrayLike
 METHODS = {
   "per_layer": "prompt_tuning.methods.per_layer:PerLayer",
   "ia3": "prompt_tuning.methods.ia3:IA3",
+  "residual": "prompt_tuning.methods.residual:Residual",
+  "low_rank": "prompt_tuning.methods.low_rank:LowRank",
+  "multi_task": "prompt_tuning.methods.multi_task:MultiTask",
+  "wayward": "prompt_tuning.methods.wayward:Wayward",
 }
 
 
@@ -35,12 +40,14 @@ class Given:
     key: PRNG key.
     table: Its token table, for starts that read it.
     vocabulary: Its vocabulary, likewise.
+    visibility: Who sees whom with the prompt in front, see `masks.encoder_mask`.
   """
 
   model: T5
   key: Array
   table: Table
   vocabulary: LoadVocabulary
+  visibility: Set[str] = masks.FULL
 
   def prompts(self, prompt: Prompt) -> Array:
     """[1, prompt_len, d_model] float32, as the prompt's settings say.
@@ -103,13 +110,25 @@ class Folded:
   method: Method | None
 
 
-def shapes(method: Method, model: T5) -> PromptedT5:
+@dataclasses.dataclass(frozen=True)
+class _Ids:
+  """A vocabulary of which nothing but its size is known."""
+
+  vocab_size: int
+
+  def encode(self, text: str) -> list[int]:
+    """Not asked for."""
+    raise AssertionError(f"shapes of a model asked for the pieces of {text!r}")
+
+
+def shapes(method: Method, model: T5, visibility: Set[str] = masks.FULL) -> PromptedT5:
   """The steered model without arrays, of a model without arrays."""
   graph, weights = nnx.split(model)
+  ids = _Ids(model.config.vocab_size)  # as many as the table has rows, for want of better
 
   def state(weights: nnx.State, key: Array) -> nnx.State:
     model = nnx.merge(graph, weights)
-    steered = method.steered(Given(model, key, _unread, _unread))
+    steered = method.steered(Given(model, key, _unread, lambda: ids, visibility))
     graphs.append(nnx.graphdef(steered))
     return nnx.state(steered)
 

@@ -106,7 +106,8 @@ class PerLayer:
     shape = (self.prompt.length, config.d_model)
     prompts = [draw(key, shape) for key in keys[first:]]
     layers = LayerPrompts(prompts, HOW[self.how], bank if first else None)
-    return PromptedT5(given.model, bank, steering=Steering(layers=layers))
+    steering = Steering(layers=layers)
+    return PromptedT5(given.model, bank, visibility=given.visibility, steering=steering)
 
   def folded(self, trained: Mapping[str, ArrayLike]) -> Folded:
     """Nothing to fold."""

@@ -19,7 +19,11 @@ _UNKNOWN = 2  # the id of <unk> in every T5 vocabulary
 
 
 class Vocabulary(Protocol):
-  """What an initializer needs of a vocabulary; seqio's vocabularies fit."""
+  """What is asked of a vocabulary; seqio's vocabularies fit."""
+
+  @property
+  def vocab_size(self) -> int:
+    """Ids in all, sentinels among them."""
 
   def encode(self, text: str) -> Sequence[int]:
     """Token ids of `text`, without EOS."""

@@ -57,6 +57,8 @@ class PromptedT5(nnx.Module):
       bank.check_width(model.config.d_model)
     if bank is not None and combine is not combining.prefix:
       _check_in_front(bank, visibility)
+    if steering is not None and masks.is_input_blind(visibility):
+      _check_seen(steering)
     self.model = model
     self.bank = bank
     self._combine, self._visibility = combine, frozenset(visibility)
@@ -494,6 +496,16 @@ def _check_in_front(bank: PromptBank, visibility: Set[str]) -> None:
     raise checks.InputError(
       f"the prompt goes behind tokens with the visibility {sorted(visibility)}, expected "
       "combine=prefix, for which visibilities are; put it in front, or leave it out"
+    )
+
+
+def _check_seen(steering: Steering) -> None:
+  """Raises `InputError` for what needs the prompt among the tokens."""
+  parts = {"layers": steering.layers, "router": steering.router, "first": steering.first}
+  if found := [name for name, part in parts.items() if part]:
+    raise checks.InputError(
+      f"the prompts see no tokens, and the method changes them by its {found[0]} beside "
+      f"those, expected a visibility with {masks.PROMPT_TO_INPUT!r}; add it"
     )
 
 

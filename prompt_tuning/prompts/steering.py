@@ -14,6 +14,7 @@ that takes them (`prompted`) knows nothing else of a method:
 
 from typing import Protocol
 
+import numpy as np
 from flax import nnx
 
 from prompt_tuning.models.context import Context, Fronts
@@ -26,6 +27,9 @@ class Sentinel(Protocol):
 
   def __call__(self, tokens: Array) -> tuple[Array, Array]:
     """Tokens [batch, length] -> those without the sentinel, and prompt_ids [batch]."""
+
+  def check(self, tokens: np.ndarray) -> None:
+    """Raises `InputError` where tokens [batch, length] ask for no prompt that there is."""
 
 
 class Router(Protocol):

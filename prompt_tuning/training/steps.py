@@ -68,13 +68,16 @@ def loss_and_sums(
   total = jnp.sum(token_loss)
   price = model.penalty()
   if price is not None:
-    total = total + price * share
+    price = price * share
+    total = total + price
   sums = {
     "loss": total,
     "z_loss": jnp.sum(token_z_loss),
     "right": jnp.sum(right * weights),
     "tokens": jnp.sum(weights),
   }
+  if price is not None:
+    sums["penalty"] = price
   return total, sums
 
 
@@ -179,13 +182,19 @@ def eval_step(split: Split, loss: Loss) -> Callable[[dict, nnx.State, Batch], Su
 
 
 def metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-  """T5X's training metrics from the sums of some steps, on the host."""
+  """T5X's training metrics from the sums of some steps, on the host.
+
+  Where a method adds something to the loss there is "penalty" too, its mean.
+  """
   total = {name: sum(float(row[name]) for row in rows) for name in rows[0]}
   tokens = max(total["tokens"], 1.0)
+  price = {name: total[name] / len(rows) for name in ("penalty",) if name in total}
+  cross_entropy = total["loss"] - total["z_loss"] - total.get("penalty", 0.0)
   return {
     "loss": total["loss"] / len(rows),
     "z_loss": total["z_loss"] / len(rows),
-    "cross_ent_loss": (total["loss"] - total["z_loss"]) / len(rows),
+    "cross_ent_loss": cross_entropy / len(rows),
     "loss_per_nonpadding_target_token": total["loss"] / tokens,
     "accuracy": total["right"] / tokens,
+    **price,
   }
