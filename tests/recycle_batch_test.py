@@ -338,7 +338,9 @@ def test_prompts_and_models_that_do_not_fit(recycle, tmp_path, fields):
   prompt_files.save_step(epath.Path(wide), 10, PATH, np.ones((3, 24), np.float32))
   prompts = {"Seed 0": {"class-init": {"run 1": str(wide)}}}
   status, out, err = recycle(prompts=prompts)
-  assert status == 2 and out == "" and "shape [3, 24], expected [3, 16]" in err
+  assert status == 2 and out == "" and f"{wide}/" in err
+  assert "has shape [3, 24], expected [3, 16]" in err
+  assert not (tmp_path / "root").exists()  # it is seen before anything is learned
   few = {n: x[:64] if n == "token_embedder/embedding" else x for n, x in MODEL.items()}
   t5x.save(epath.Path(tmp_path / "few"), few, 5)
   models = {**fields["pretrained"], "Few": str(tmp_path / "few")}
