@@ -270,8 +270,8 @@ def table(found: Mapping[str, Mapping[str, str | None]]) -> str:
 def main() -> None:
   """Probes every method and writes."""
   found = {}
-  for name, gin_files in contest.contestants().items():
-    run, _ = config.load("train.train", gin_files, ["MODEL_DIR = ''"])
+  for name, (gin_files, bindings) in contest.contestants().items():
+    run, _ = config.load("train.train", gin_files, [*bindings, "MODEL_DIR = ''"])
     found[name] = probed(run)
     print(name, {k: "yes" if v is None else v for k, v in found[name].items()}, flush=True)
   (DOCS / "capabilities.json").write_text(json.dumps(found, indent=2) + "\n")

@@ -28,21 +28,25 @@ PAPER = {  # the paper's own two: prompts, and its baseline
   "model_tuning": ["experiments/movie_reviews_model.gin"],
 }
 _TIMED = 7  # steps of each
+_OWN = {  # bindings of methods that leave a choice to their user
+  "wayward": ["TASK_STRING = 'is this movie good or bad?'", "PROMPT_LENGTH = 7"],
+}
+Files = tuple[list[str], list[str]]  # gin files and bindings
 
 
-def contestants() -> dict[str, list[str]]:
-  """The gin files of every method that needs nothing but a task, {name: files}."""
-  folder = config.folder() / "methods"
-  own = {
-    path.stem: [_DEMO, f"methods/{path.name}"] for path in sorted(folder.glob("*.gin"))
-  }
-  return PAPER | {name: files for name, files in own.items() if _is_complete(files)}
+def contestants() -> dict[str, Files]:
+  """Every method that needs nothing but a task, {name: its files and bindings}."""
+  paths = sorted((config.folder() / "methods").glob("*.gin"))
+  own = {path.stem: [_DEMO, f"methods/{path.name}"] for path in paths}
+  del own["multi_task"]  # one task says nothing about it
+  found = {name: (files, _OWN.get(name, [])) for name, files in (PAPER | own).items()}
+  return {name: files for name, files in found.items() if _is_complete(*files)}
 
 
-def _is_complete(gin_files: Sequence[str]) -> bool:
+def _is_complete(gin_files: Sequence[str], bindings: Sequence[str]) -> bool:
   """Whether no macro waits for a value that only a user has."""
   try:
-    config.load("train.train", gin_files, ["MODEL_DIR = ''"])
+    config.load("train.train", gin_files, [*bindings, "MODEL_DIR = ''"])
   except checks.InputError as error:
     if "required gin macros" not in str(error):
       raise
@@ -73,7 +77,9 @@ def contest(
   for name in methods:
     accuracies: list[float] = []
     for seed in range(seeds):
-      settings, summary = _run(known[name], seed, out / name / f"seed_{seed}", bindings)
+      gin_files, own = known[name]
+      folder = out / name / f"seed_{seed}"
+      settings, summary = _run(gin_files, seed, folder, [*own, *bindings])
       (task,) = summary["tasks"].values()
       accuracies.append(task[settings.learned.name]["accuracy"])
     rows.append(
