@@ -41,6 +41,7 @@ CONFIGURABLES = {
   "methods.MethodTuning": "prompt_tuning.method_tuning:MethodTuning",
   "methods.PerLayer": "prompt_tuning.methods.per_layer:PerLayer",
   "methods.IA3": "prompt_tuning.methods.ia3:IA3",
+  "methods.PrefixTuning": "prompt_tuning.methods.prefix:PrefixTuning",
   "adafactor.Adafactor": "prompt_tuning.training.adafactor:Adafactor",
   "losses.Loss": "prompt_tuning.training.losses:Loss",
   "utils.create_learning_rate_scheduler": "prompt_tuning.training.schedules:Schedule",

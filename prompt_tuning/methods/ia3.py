@@ -35,7 +35,7 @@ class ScaledOutput(nnx.Module):
 
   def __call__(self, x: Array) -> Array:
     """See `Dense`."""
-    return self.dense(x) * self.ia3_scaling[...].astype(x.dtype).reshape(-1)
+    return scaled(self.dense(x), self.ia3_scaling[...])
 
 
 class ScaledInput(nnx.Module):
@@ -47,7 +47,12 @@ class ScaledInput(nnx.Module):
 
   def __call__(self, x: Array) -> Array:
     """See `Dense`."""
-    return self.dense(x * self.ia3_scaling[...].astype(x.dtype))
+    return self.dense(scaled(x, self.ia3_scaling[...]))
+
+
+def scaled(x: Array, scales: Array) -> Array:
+  """Each of the last axis of `x` times its own of `scales`, in the dtype of `x`."""
+  return x * scales.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from prompt_tuning.types import Array, ArrayLike
 METHODS = {
   "per_layer": "prompt_tuning.methods.per_layer:PerLayer",
   "ia3": "prompt_tuning.methods.ia3:IA3",
+  "prefix": "prompt_tuning.methods.prefix:PrefixTuning",
 }
 
 

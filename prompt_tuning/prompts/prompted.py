@@ -43,10 +43,11 @@ class Packed:
 
   def positions(self) -> Array:
     """[batch, input_len] int32, from 0 in each segment."""
-    place = jnp.arange(self.segment_ids.shape[1], dtype=jnp.int32)[None]
-    before = jnp.pad(self.segment_ids, ((0, 0), (1, 0)))[:, :-1]
-    starts = jnp.where(self.segment_ids != before, place, 0)
-    return place - jax.lax.cummax(starts, axis=1)
+    return _positions(self.segment_ids)
+
+  def decoder_positions(self) -> Array:
+    """[batch, target_len] int32, from 0 in each segment."""
+    return _positions(self.decoder_segment_ids)
 
 
 class PromptedT5(nnx.Module):
@@ -415,7 +416,9 @@ class PromptedT5(nnx.Module):
     """[batch, target_len, d_model] from what `encode` returned."""
     targets = decoder_target_tokens > 0
     self_mask, cross_mask = decoder_mask(targets), outer_mask(targets, real)
+    fronts, positions = self._fronts(), None
     if packed is not None:
+      positions = packed.decoder_positions()
       queries, keys = packed.decoder_segment_ids, packed.segment_ids
       # Prompts that see no tokens are in front of the rows, for all segments.
       front = jnp.full((keys.shape[0], real.shape[1] - keys.shape[1]), _EVERY, keys.dtype)
@@ -424,7 +427,7 @@ class PromptedT5(nnx.Module):
       seen = same_segment(queries, keys) | (keys == _EVERY)[:, None, None, :]
       cross_mask = cross_mask & seen
     return self.model.hidden(
-      decoder_input_tokens, encoded, self_mask, cross_mask, dropout, self._fronts()
+      decoder_input_tokens, encoded, self_mask, cross_mask, dropout, fronts, positions
     )
 
   def score(
@@ -506,6 +509,14 @@ class PromptedT5(nnx.Module):
       encoded, real, max_len, decoding.num_decodes, self._fronts()
     )
     return decoding(self.model.decode_step, cache, batch, max_len, key=key)
+
+
+def _positions(segment_ids: Array) -> Array:
+  """[batch, length] int32, from 0 in each segment."""
+  place = jnp.arange(segment_ids.shape[1], dtype=jnp.int32)[None]
+  before = jnp.pad(segment_ids, ((0, 0), (1, 0)))[:, :-1]
+  starts = jnp.where(segment_ids != before, place, 0)
+  return place - jax.lax.cummax(starts, axis=1)
 
 
 def _check_in_front(bank: PromptBank, visibility: Set[str]) -> None:

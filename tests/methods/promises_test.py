@@ -1,0 +1,211 @@
+"""What every method promises, each in one line of a table."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from by_hand import LENGTHS, packed, per_example
+from etils import epath
+
+from prompt_tuning import assembly, checks, formats, trees
+from prompt_tuning.data.vocabularies import Bytes
+from prompt_tuning.method_tuning import MethodTuning
+from prompt_tuning.methods import method as methods
+from prompt_tuning.methods.ia3 import IA3
+from prompt_tuning.methods.per_layer import PerLayer
+from prompt_tuning.methods.prefix import PrefixTuning
+from prompt_tuning.models.config import T5Config
+from prompt_tuning.models.t5 import T5
+from prompt_tuning.prompts.start import Prompt, RandomUniform
+from prompt_tuning.training import state, steps
+from prompt_tuning.training.losses import Loss
+
+SHAPE = T5Config(
+  vocab_size=384,
+  d_model=16,
+  num_heads=2,
+  d_kv=8,
+  d_ff=32,
+  num_encoder_layers=2,
+  num_decoder_layers=1,
+)
+PROMPT = Prompt(length=3, start=RandomUniform())
+
+# name -> settings, and how many numbers learn in a model of `SHAPE`
+METHODS = {
+  "per_layer": (PerLayer(prompt=PROMPT), 2 * 3 * 16),
+  "per_layer_add": (PerLayer(prompt=PROMPT, how="add"), 3 * 3 * 16),
+  "ia3": (IA3(), 2 * (2 * 16 + 32) + (4 * 16 + 32)),
+  "prefix": (PrefixTuning(length=3), 4 * 2 * 3 * 16),
+  "prefix_made": (
+    PrefixTuning(length=3, hidden=5),
+    3 * 5 + 5 * 5 + 4 * 2 * 5 * 16,
+  ),
+}
+ROUTED = ()  # see the whole of a row, and cannot be packed
+
+every_method = pytest.mark.parametrize("name", METHODS)
+
+
+@pytest.fixture(scope="module")
+def base():
+  return assembly.Base.of(T5.random(SHAPE, jax.random.key(0)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Learning:
+  """A model taken apart, and what it has learned before and after each step."""
+
+  split: state.Split
+  frozen: dict[str, np.ndarray]
+  learned: list[dict[str, np.ndarray]]
+
+  def model(self, learned=None):
+    """With what was learned last."""
+    arrays = self.learned[-1] if learned is None else learned
+    return self.split.merge(
+      {p: jnp.asarray(x) for p, x in arrays.items()}, self.split.frozen
+    )
+
+
+@pytest.fixture(scope="module")
+def learning(base):
+  """Two steps of SGD of each method: what it changes is the gradient."""
+  found = {}
+
+  def of(name, batch):
+    if name not in found:
+      found[name] = two_steps(steered(base, name), batch)
+    return found[name]
+
+  return of
+
+
+def steered(base, name):
+  """The model of a method before its first step."""
+  return assembly.steered(base, METHODS[name][0], Bytes(), jax.random.key(1))
+
+
+def two_steps(model, batch):
+  split, optimizer = state.Split.of(model), optax.sgd(0.3)
+  now = state.create(split, optimizer, jax.random.key(2))
+  step = steps.train_step(split, optimizer, Loss())
+  frozen, learned = host(trees.values(split.frozen)), [host(now.params)]
+  for _ in range(2):
+    now, _ = step(now, split.frozen, batch)
+    learned.append(host(now.params))
+  return Learning(split, frozen, learned)
+
+
+def host(arrays):
+  return {path: np.array(x) for path, x in arrays.items()}
+
+
+@jax.jit
+def _logits(model, batch):
+  return model.logits(**batch)
+
+
+def logits(model, batch):
+  return np.asarray(_logits(model, dict(steps.features(batch))))
+
+
+@every_method
+def test_only_its_own_variables_change(learning, batch, name):
+  found = learning(name, batch)
+  after = host(trees.values(found.split.frozen))
+  assert after.keys() == found.frozen.keys() and len(after) > 20
+  for path, value in after.items():
+    np.testing.assert_array_equal(value, found.frozen[path], strict=True)
+
+
+@every_method
+def test_every_variable_has_a_gradient_from_the_second_step_on(learning, batch, name):
+  _, before, after = learning(name, batch).learned
+  for path, value in after.items():
+    assert np.isfinite(value).all() and np.any(value != before[path]), path
+
+
+@every_method
+def test_as_many_numbers_learn_as_its_docstring_says(learning, batch, name):
+  learned = learning(name, batch).learned[0]
+  assert sum(x.size for x in learned.values()) == METHODS[name][1]
+
+
+@every_method
+def test_what_it_saves_answers_as_it_did(base, learning, batch, tmp_path, name):
+  run, folder, found = of_run(name), epath.Path(tmp_path), learning(name, batch)
+  run.save_best(folder, found.learned[-1], {"base_fingerprint": base.fingerprint})
+  path = str(run.best(folder))
+  if run.method.leaves_prompts:
+    again = assembly.with_prompts(base, [path], Bytes())
+  else:
+    saved = formats.find_method(path)
+    assert saved.tensors.keys().isdisjoint(p for p in found.frozen if "model/" in p)
+    again = assembly.answering(base, saved, Bytes())
+  expected = logits(found.model(), batch)
+  np.testing.assert_allclose(logits(again, batch), expected, rtol=1e-4, atol=1e-4)
+  before = logits(found.model(0), batch)
+  assert np.abs(expected - before)[batch["decoder_target_tokens"] > 0].max() > 1e-2
+
+
+@every_method
+def test_a_run_continues_from_what_it_saved(learning, batch, tmp_path, name):
+  run, folder = of_run(name), epath.Path(tmp_path)
+  learned = learning(name, batch).learned[-1]
+  run.save_best(folder, learned, {})
+  found = run.load_best(folder)
+  assert found.keys() == learned.keys()
+  for path, value in learned.items():
+    np.testing.assert_array_equal(found[path], value, strict=True)
+  run.save_step(folder, 4, learned)
+  names = [path.name for path in (folder / "numpy_checkpoints/checkpoint_4").iterdir()]
+  assert len(names) == len(learned)
+  assert not [name for name in names if "steering" in name or "bank" in name]
+
+
+@every_method
+def test_its_shapes_are_known_without_arrays(learning, batch, name):
+  expected = learning(name, batch).split
+  found = state.Split.of(of_run(name).shapes(T5.abstract(SHAPE)))
+  for one, other in ((found.tunable, expected.tunable), (found.frozen, expected.frozen)):
+    assert shapes(one) == shapes(other)
+
+
+def shapes(variables):
+  return {path: x.shape for path, x in trees.values(variables).items()}
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ROUTED])
+def test_packed_is_unpacked(learning, batch, name):
+  model, slots = learning(name, batch).model(), of_run(name).prompt_slots
+  alone = logits(model, batch)
+  together = per_example(logits(model, packed(batch, slots, "prefix")))
+  for example, found in together.items():
+    real = alone[example, : LENGTHS[example][1]]
+    np.testing.assert_allclose(found, real, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ROUTED)
+def test_rows_that_cannot_be_told_apart_are_refused(learning, batch, name):
+  model, slots = learning(name, batch).model(), of_run(name).prompt_slots
+  with pytest.raises(checks.InputError, match="set PACK = False"):
+    logits(model, packed(batch, slots, "prefix"))
+
+
+@every_method
+def test_settings_make_the_method_again(name):
+  method, _ = METHODS[name]
+  again = methods.of_settings(method.name, methods.settings(method))
+  assert methods.settings(again) == methods.settings(method)
+
+
+def of_run(name):
+  return MethodTuning(method=METHODS[name][0])
+
+
+def test_the_table_has_every_method():
+  assert {method.name for method, _ in METHODS.values()} == methods.METHODS.keys()
