@@ -7,10 +7,11 @@ run everything else is alike: optimizer, evaluation, run state, files.
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import jax
+import numpy as np
 from flax import nnx
 
 from prompt_tuning import checks
@@ -24,6 +25,7 @@ METHODS = {
   "per_layer": "prompt_tuning.methods.per_layer:PerLayer",
   "ia3": "prompt_tuning.methods.ia3:IA3",
   "prefix": "prompt_tuning.methods.prefix:PrefixTuning",
+  "late": "prompt_tuning.methods.late:LatePrompt",
 }
 
 
@@ -80,6 +82,24 @@ class Method(Protocol):
 
   def t5x_path(self, path: str) -> str:
     """The T5X name of a variable of the steered model."""
+
+
+Change = Callable[[np.ndarray], np.ndarray]  # of a weight, float32
+
+
+@runtime_checkable
+class Mergeable(Protocol):
+  """A method after which nothing need be left but other weights."""
+
+  def merged(self, trained: Mapping[str, ArrayLike]) -> Mapping[str, Change]:
+    """What makes the weights of a plain model that answers like the steered one.
+
+    Args:
+      trained: The variables that learned, by path.
+
+    Returns:
+      {T5X path of a weight that becomes another: how}.
+    """
 
 
 @dataclasses.dataclass(frozen=True)

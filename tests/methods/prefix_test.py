@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from given import features, given, logits
 
 from prompt_tuning import checks
 from prompt_tuning.decoding.beam import Beam
 from prompt_tuning.decoding.greedy import Greedy
 from prompt_tuning.decoding.sampling import Sampling
-from prompt_tuning.methods.method import Given
 from prompt_tuning.methods.prefix import Place, Prefix, PrefixTuning, of_prompt
 from prompt_tuning.models.context import KeysValues
 from prompt_tuning.prompts import masks
@@ -22,11 +22,6 @@ from prompt_tuning.prompts.steering import Steering
 
 LENGTH = 3
 BLIND = masks.FULL - {masks.PROMPT_TO_INPUT}
-
-
-@jax.jit
-def logits(model, *features):
-  return model.logits(*features)
 
 
 @jax.jit
@@ -107,11 +102,6 @@ def test_many_rows_share_one_prefix(random, batch):
   assert {layer.keys.shape for layer in context.layers} == {(1, LENGTH, 2, 8)}
 
 
-def features(batch):
-  names = ("encoder_input_tokens", "decoder_input_tokens", "decoder_target_tokens")
-  return [batch[name] for name in names]
-
-
 @pytest.mark.parametrize(
   "decoding", [Greedy(), Beam(num_decodes=3), Sampling(num_decodes=2, topk=0)], ids=str
 )
@@ -161,10 +151,6 @@ def test_candidates_are_scored_as_alone(random, batch):
   both = np.stack([targets, np.full_like(targets, 5)], axis=1)
   scores = scored(random, inputs, both)[:, 0]
   np.testing.assert_allclose(scores, sequence_scores(found, targets), rtol=1e-5, atol=1e-5)
-
-
-def given(model):
-  return Given(model, jax.random.key(1), lambda: None, lambda: None)
 
 
 def test_a_perceptron_starts_as_the_prefix_without(tiny_t5, batch):
