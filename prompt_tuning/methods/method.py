@@ -26,6 +26,7 @@ METHODS = {
   "ia3": "prompt_tuning.methods.ia3:IA3",
   "prefix": "prompt_tuning.methods.prefix:PrefixTuning",
   "late": "prompt_tuning.methods.late:LatePrompt",
+  "decomposed": "prompt_tuning.methods.decomposed:DecomposedPrompt",
 }
 
 
