@@ -27,6 +27,7 @@ METHODS = {
   "prefix": "prompt_tuning.methods.prefix:PrefixTuning",
   "late": "prompt_tuning.methods.late:LatePrompt",
   "decomposed": "prompt_tuning.methods.decomposed:DecomposedPrompt",
+  "lora": "prompt_tuning.methods.lora:LoRA",
 }
 
 
