@@ -28,6 +28,7 @@ METHODS = {
   "late": "prompt_tuning.methods.late:LatePrompt",
   "decomposed": "prompt_tuning.methods.decomposed:DecomposedPrompt",
   "lora": "prompt_tuning.methods.lora:LoRA",
+  "smop": "prompt_tuning.methods.smop:MixtureOfPrompts",
 }
 
 
