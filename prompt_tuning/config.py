@@ -46,6 +46,7 @@ CONFIGURABLES = {
   "methods.DecomposedPrompt": "prompt_tuning.methods.decomposed:DecomposedPrompt",
   "methods.LoRA": "prompt_tuning.methods.lora:LoRA",
   "methods.MixtureOfPrompts": "prompt_tuning.methods.smop:MixtureOfPrompts",
+  "methods.Attempt": "prompt_tuning.methods.attempt:Attempt",
   "adafactor.Adafactor": "prompt_tuning.training.adafactor:Adafactor",
   "losses.Loss": "prompt_tuning.training.losses:Loss",
   "utils.create_learning_rate_scheduler": "prompt_tuning.training.schedules:Schedule",

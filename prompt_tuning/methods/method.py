@@ -29,6 +29,7 @@ METHODS = {
   "decomposed": "prompt_tuning.methods.decomposed:DecomposedPrompt",
   "lora": "prompt_tuning.methods.lora:LoRA",
   "smop": "prompt_tuning.methods.smop:MixtureOfPrompts",
+  "attempt": "prompt_tuning.methods.attempt:Attempt",
 }
 
 

@@ -1,5 +1,6 @@
 """What every method promises, each in one line of a table."""
 
+import contextlib
 import dataclasses
 
 import jax
@@ -14,9 +15,14 @@ from prompt_tuning import assembly, checks, formats, trees
 from prompt_tuning.data.vocabularies import Bytes
 from prompt_tuning.method_tuning import MethodTuning
 from prompt_tuning.methods import method as methods
+from prompt_tuning.methods.attempt import Attempt
+from prompt_tuning.methods.decomposed import DecomposedPrompt
 from prompt_tuning.methods.ia3 import IA3
+from prompt_tuning.methods.late import LatePrompt
+from prompt_tuning.methods.lora import LoRA
 from prompt_tuning.methods.per_layer import PerLayer
 from prompt_tuning.methods.prefix import PrefixTuning
+from prompt_tuning.methods.smop import MixtureOfPrompts
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.prompts.start import Prompt, RandomUniform
@@ -34,6 +40,8 @@ SHAPE = T5Config(
 )
 PROMPT = Prompt(length=3, start=RandomUniform())
 
+SOURCES = tuple(f"source_{i}.npy" for i in range(2))  # see `sources`
+
 # name -> settings, and how many numbers learn in a model of `SHAPE`
 METHODS = {
   "per_layer": (PerLayer(prompt=PROMPT), 2 * 3 * 16),
@@ -44,10 +52,32 @@ METHODS = {
     PrefixTuning(length=3, hidden=5),
     3 * 5 + 5 * 5 + 4 * 2 * 5 * 16,
   ),
+  "late": (LatePrompt(prompt=PROMPT, first=1), 3 * 16),
+  "decomposed": (
+    DecomposedPrompt(prompt=PROMPT, max_length=23, rank=2, rate=0.5),
+    3 * 16 + 2 * (23 + 16),
+  ),
+  "lora": (LoRA(rank=2), 2 * 4 * 2 * (16 + 16)),
+  "lora_mlp": (LoRA(rank=2, targets=("wi_1", "wo")), 2 * 3 * 2 * (16 + 32)),
+  "smop": (MixtureOfPrompts(prompt=PROMPT, num_prompts=2), 2 * (3 * 16 + 16)),
+  "attempt": (
+    Attempt(prompt=PROMPT, sources=SOURCES, units=4, temperature=4.0),
+    3 * 16 + 2 * 16 * 4,
+  ),
 }
-ROUTED = ()  # see the whole of a row, and cannot be packed
+ROUTED = ("smop", "attempt")  # see the whole of a row, and cannot be packed
 
 every_method = pytest.mark.parametrize("name", METHODS)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sources(tmp_path_factory):
+  """The trained prompts that a method may start from, where the tests run."""
+  folder = tmp_path_factory.mktemp("sources")
+  for number, path in enumerate(SOURCES):
+    np.save(folder / path, np.random.default_rng(number).normal(size=(3, 16)))
+  with contextlib.chdir(folder):
+    yield
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +93,10 @@ class Learning:
   frozen: dict[str, np.ndarray]
   learned: list[dict[str, np.ndarray]]
 
-  def model(self, learned=None):
-    """With what was learned last."""
-    arrays = self.learned[-1] if learned is None else learned
-    return self.split.merge(
-      {p: jnp.asarray(x) for p, x in arrays.items()}, self.split.frozen
-    )
+  def model(self, step=-1):
+    """After a step."""
+    learned = {path: jnp.asarray(x) for path, x in self.learned[step].items()}
+    return self.split.merge(learned, self.split.frozen)
 
 
 @pytest.fixture(scope="module")
