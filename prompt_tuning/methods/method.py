@@ -149,19 +149,28 @@ def settings(method: Method) -> dict[str, Any]:
   return found if prompt is None else found | {"prompt_length": prompt.length}
 
 
+def kind(name: str) -> Any:
+  """The class of a method.
+
+  Raises:
+    InputError: There is no such method.
+  """
+  checks.choice("method", name, list(METHODS))
+  module, _, found = METHODS[name].partition(":")
+  return getattr(importlib.import_module(module), found)
+
+
 def of_settings(name: str, settings: Mapping[str, Any]) -> Method:
   """The method that `settings` describe.
 
   Raises:
     InputError: There is no such method, or its settings are others.
   """
-  checks.choice("method", name, list(METHODS))
-  module, _, kind = METHODS[name].partition(":")
   known = dict(settings)
   if "prompt_length" in known:
     known["prompt"] = Prompt(length=known.pop("prompt_length"), start=RandomUniform())
   try:
-    return getattr(importlib.import_module(module), kind)(**known)
+    return kind(name)(**known)
   except TypeError as error:
     raise checks.InputError(
       f"the method {name} has the settings {dict(settings)}, expected others ({error}); "
