@@ -5,10 +5,12 @@ import shlex
 import numpy as np
 import pytest
 
-from prompt_tuning import config
+from prompt_tuning import config, trees
 from prompt_tuning.checkpoints import prompt_files
 from prompt_tuning.cli.main import main
 from prompt_tuning.methods.method import METHODS
+from prompt_tuning.models.t5 import T5
+from prompt_tuning.training.state import Split
 
 FILES = sorted((config.folder() / "methods").glob("*.gin"))
 
@@ -33,7 +35,11 @@ def test_its_line_works_as_pasted(path, tmp_path, monkeypatch, capsys):
   arguments = command(path)
   assert f"--gin_file=methods/{path.name}" in arguments
   assert main([*arguments, "--dry_run"]) == 0, capsys.readouterr().err
-  shown = capsys.readouterr().out
-  learned = [line for line in shown.splitlines() if " tunable " in line]
-  assert learned and "Total number of parameters" in shown
-  assert not [line for line in learned if "steering" in line or "bank" in line]
+  assert "Total number of parameters" in capsys.readouterr().out
+  values = [x.partition("=")[2] for x in arguments if x.startswith("--gin_file=")]
+  bindings = [x.removeprefix("--gin.") for x in arguments if x.startswith("--gin.")]
+  settings, _ = config.load("train.train", values, bindings)
+  assert settings.learned.name == path.stem
+  split = Split.of(settings.learned.shapes(T5.abstract(settings.model)))
+  named = {settings.learned.method.t5x_path(x) for x in trees.values(split.tunable)}
+  assert named and not [x for x in named if "steering" in x or "bank" in x]
