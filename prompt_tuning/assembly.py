@@ -154,6 +154,12 @@ def answering(base: Base, file: MethodFile, vocabulary: Vocabulary) -> PromptedT
   visible = visibility_of(file) or masks.FULL
   model = steered(base, method, vocabulary, jax.random.key(0), visible)
   split = Split.of(model)
+  check_tensors(file, split)
+  return split.merge({p: jnp.asarray(x) for p, x in file.tensors.items()}, split.frozen)
+
+
+def check_tensors(file: MethodFile, split: Split) -> None:
+  """Raises `InputError` unless a file has the variables of its method in a model."""
   expected = {path: x.shape for path, x in trees.values(split.tunable).items()}
   found = {path: x.shape for path, x in file.tensors.items()}
   if found != expected:
@@ -163,7 +169,6 @@ def answering(base: Base, file: MethodFile, vocabulary: Vocabulary) -> PromptedT
       f"{file.method}; choose the model it was trained for\n"
       + "\n".join(f"  {p}: {found.get(p)}, here {expected.get(p)}" for p in differ)
     )
-  return split.merge({p: jnp.asarray(x) for p, x in file.tensors.items()}, split.frozen)
 
 
 def visibility(prompt: Prompt) -> frozenset[str]:

@@ -40,6 +40,16 @@ class Options:
   dtype: str | None = None
   step: int | None = None
 
+  def check(self, to: str) -> None:
+    """Raises `InputError` for what the format `to` cannot be."""
+    if self.dtype is not None:
+      checks.choice("dtype", self.dtype, DTYPES)
+    if self.step is not None and (to != "t5x" or not 0 <= self.step <= _MOST_STEPS):
+      raise checks.InputError(
+        f"--step is {self.step}, expected 0 to {_MOST_STEPS}, and only with --to t5x; "
+        "remove it"
+      )
+
 
 def convert(source: str, target: str, to: str, options: Options = Options()) -> str:
   """Writes what `source` holds as `target`.
@@ -57,21 +67,12 @@ def convert(source: str, target: str, to: str, options: Options = Options()) -> 
     InputError: The source cannot be read, or the target format cannot hold it.
   """
   checks.choice("format", to, FORMATS)
-  if options.dtype is not None:
-    checks.choice("dtype", options.dtype, DTYPES)
-  _check_step(options.step, to)
+  options.check(to)
   place = files.path(target)
   if to in PROMPTS:
     return _prompt(formats.read_prompt(source), place, to, options)
   model = _model(source, to, options)
-  return (_huggingface if to == "hf" else _t5x)(model, place, options)
-
-
-def _check_step(step: int | None, to: str) -> None:
-  if step is not None and (to != "t5x" or not 0 <= step <= _MOST_STEPS):
-    raise checks.InputError(
-      f"--step is {step}, expected 0 to {_MOST_STEPS}, and only with --to t5x; remove it"
-    )
+  return (_huggingface if to == "hf" else write_t5x)(model, place, options)
 
 
 def _model(source: str, to: str, options: Options) -> Checkpoint:
@@ -87,8 +88,12 @@ def _model(source: str, to: str, options: Options) -> Checkpoint:
   return found
 
 
-def _t5x(found: Checkpoint, place: epath.Path, options: Options) -> str:
-  """Writes `place`, if it is called checkpoint_<step>, or a step folder in it."""
+def write_t5x(found: Checkpoint, place: epath.Path, options: Options) -> str:
+  """Writes `place`, if it is called checkpoint_<step>, or a step folder in it.
+
+  Raises:
+    InputError: It is there, or the step is none.
+  """
   named = t5x.step_of(place)
   step = found.step if options.step is None else options.step
   if named is not None:

@@ -22,6 +22,7 @@ COMMANDS = {
   "pretrain": ("prompt_tuning.cli.runs", "train a small T5 on one's own text"),
   "convert": ("prompt_tuning.cli.convert", "write a checkpoint in another format"),
   "recycle": ("prompt_tuning.cli.recycle", "turn a prompt into one of another model"),
+  "merge": ("prompt_tuning.cli.merge", "fold a trained method into the weights"),
   "inspect": ("prompt_tuning.cli.inspect", "show a checkpoint, or how two differ"),
   "extract": ("prompt_tuning.cli.extract", "write one variable as .npy"),
   "corpus": ("prompt_tuning.cli.corpus", "gather text for pretraining"),

@@ -12,13 +12,12 @@ import re
 from collections.abc import Mapping
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
-from prompt_tuning import trees
 from prompt_tuning.methods import surgery
-from prompt_tuning.methods.method import Folded, Given
+from prompt_tuning.methods.method import Change, Folded, Given
 from prompt_tuning.models.layers import Dense
-from prompt_tuning.models.t5 import T5
 from prompt_tuning.prompts.prompted import PromptedT5, t5x_path
 from prompt_tuning.types import Array, ArrayLike, Tunable
 
@@ -79,8 +78,20 @@ class IA3:
     return PromptedT5(model)
 
   def folded(self, trained: Mapping[str, ArrayLike]) -> Folded:
-    """Nothing to fold; `merged` folds into the weights."""
+    """Nothing to fold but what `merged` does."""
     return Folded(trained, self)
+
+  def merged(self, trained: Mapping[str, ArrayLike]) -> dict[str, Change]:
+    """See `Mergeable`."""
+
+    def scaling(scales: np.ndarray) -> Change:
+      by_output = scales.ndim == 2  # heads
+      return lambda kernel: kernel * scales.reshape((1, -1) if by_output else (-1, 1))
+
+    return {
+      f"{t5x_path(path.removesuffix('/ia3_scaling'))}/kernel": scaling(np.asarray(x))
+      for path, x in trained.items()
+    }
 
   def t5x_path(self, path: str) -> str:
     """<layer>/{k_conv,v_conv,intermediate_conv}/ia3_scaling."""
@@ -88,20 +99,3 @@ class IA3:
     if found is None:
       return t5x_path(path)
     return f"{t5x_path(found[1])}/{_NAMES[found[2]]}/ia3_scaling"
-
-
-def merged(model: T5) -> dict[str, Array]:
-  """The weights of a plain T5 that answers like a scaled one, {T5X path: float array}."""
-  found = trees.values(model)
-  plain: dict[str, Array] = {}
-  for path, value in found.items():
-    if path.endswith("/ia3_scaling"):
-      continue
-    owner, _, rest = path.rpartition("/dense/")
-    scale = found.get(f"{owner}/ia3_scaling")
-    if scale is not None and scale.ndim == 2:
-      value = value * scale.reshape(1, -1)
-    elif scale is not None:
-      value = value * scale[:, None]
-    plain[f"{owner}/{rest}" if owner else path] = value
-  return plain

@@ -7,10 +7,11 @@ run everything else is alike: optimizer, evaluation, run state, files.
 
 import dataclasses
 import importlib
-from collections.abc import Mapping, Set
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Set
+from typing import Any, Protocol, runtime_checkable
 
 import jax
+import numpy as np
 from flax import nnx
 
 from prompt_tuning import checks
@@ -28,6 +29,12 @@ METHODS = {
   "low_rank": "prompt_tuning.methods.low_rank:LowRank",
   "multi_task": "prompt_tuning.methods.multi_task:MultiTask",
   "wayward": "prompt_tuning.methods.wayward:Wayward",
+  "prefix": "prompt_tuning.methods.prefix:PrefixTuning",
+  "late": "prompt_tuning.methods.late:LatePrompt",
+  "decomposed": "prompt_tuning.methods.decomposed:DecomposedPrompt",
+  "lora": "prompt_tuning.methods.lora:LoRA",
+  "smop": "prompt_tuning.methods.smop:MixtureOfPrompts",
+  "attempt": "prompt_tuning.methods.attempt:Attempt",
 }
 
 
@@ -97,6 +104,24 @@ class Method(Protocol):
     """The T5X name of a variable of the steered model."""
 
 
+Change = Callable[[np.ndarray], np.ndarray]  # of a weight, float32
+
+
+@runtime_checkable
+class Mergeable(Protocol):
+  """A method after which nothing need be left but other weights."""
+
+  def merged(self, trained: Mapping[str, ArrayLike]) -> Mapping[str, Change]:
+    """What makes the weights of a plain model that answers like the steered one.
+
+    Args:
+      trained: The variables that learned, by path.
+
+    Returns:
+      {T5X path of a weight that becomes another: how}.
+    """
+
+
 @dataclasses.dataclass(frozen=True)
 class Folded:
   """A trained method in plain tensors.
@@ -152,19 +177,28 @@ def settings(method: Method) -> dict[str, Any]:
   return found if prompt is None else found | {"prompt_length": prompt.length}
 
 
+def kind(name: str) -> Any:
+  """The class of a method.
+
+  Raises:
+    InputError: There is no such method.
+  """
+  checks.choice("method", name, list(METHODS))
+  module, _, found = METHODS[name].partition(":")
+  return getattr(importlib.import_module(module), found)
+
+
 def of_settings(name: str, settings: Mapping[str, Any]) -> Method:
   """The method that `settings` describe.
 
   Raises:
     InputError: There is no such method, or its settings are others.
   """
-  checks.choice("method", name, list(METHODS))
-  module, _, kind = METHODS[name].partition(":")
   known = dict(settings)
   if "prompt_length" in known:
     known["prompt"] = Prompt(length=known.pop("prompt_length"), start=RandomUniform())
   try:
-    return getattr(importlib.import_module(module), kind)(**known)
+    return kind(name)(**known)
   except TypeError as error:
     raise checks.InputError(
       f"the method {name} has the settings {dict(settings)}, expected others ({error}); "

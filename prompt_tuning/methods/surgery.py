@@ -6,7 +6,7 @@ from typing import Any
 from flax import nnx
 
 from prompt_tuning.models.attention import Attention
-from prompt_tuning.models.layers import MLP
+from prompt_tuning.models.layers import MLP, Dense
 from prompt_tuning.models.t5 import T5
 
 
@@ -32,3 +32,8 @@ def mlps(model: T5) -> Iterator[MLP]:
   """The MLPs of all layers: encoder, then decoder."""
   yield from (layer.mlp for layer in model.encoder.layers())
   yield from (layer.mlp for layer in model.decoder.layers())
+
+
+def projections(owner: nnx.Module) -> list[str]:
+  """The names under which an attention or MLP has its matrices."""
+  return [name for name, part in vars(owner).items() if isinstance(part, Dense)]

@@ -87,16 +87,29 @@ class Decoder(nnx.Module):
         fan_in_truncated,
       )
 
-  def positions(self, length: int, front: int, dtype: jnp.dtype) -> list[Array]:
+  def positions(
+    self, length: int, front: int, dtype: jnp.dtype, within: Array | None = None
+  ) -> list[Array]:
     """The position bias of each layer, with `front` keys before the tokens'.
 
+    Args:
+      length: Tokens of a row.
+      front: Keys in front of them.
+      dtype: Of the result.
+      within: [rows, length] int32, how far behind the front each token is, where rows hold
+        several segments; None counts from 0.
+
     Returns:
-      For each layer [1, num_heads, length, front + length].
+      For each layer [rows, num_heads, length, front + length], or one row for all.
     """
 
     def of(table: RelativeBias) -> Array:
       own = table(length, length, dtype)
-      return jnp.concatenate([table.of_context(front, length, None, dtype), own], axis=-1)
+      if not front:
+        return own
+      before = table.of_context(front, length, within, dtype)
+      own = jnp.broadcast_to(own, (before.shape[0], *own.shape[1:]))
+      return jnp.concatenate([before, own], axis=-1)
 
     return of_each_layer(self, self.layers(), of)
 

@@ -176,6 +176,7 @@ class T5(nnx.Module):
     cross_mask: Array,
     dropout: Dropout | None = None,
     fronts: Fronts | None = None,
+    positions: Array | None = None,
   ) -> Array:
     """`decode` without the logits.
 
@@ -188,13 +189,16 @@ class T5(nnx.Module):
       cross_mask: [batch, 1, n * target_len, input_len] bool, or 1 for all queries alike.
       dropout: None for a deterministic pass.
       fronts: Keys and values that everybody sees in front of the others.
+      positions: [rows, target_len] int32, how far behind the fronts each target is, where
+        rows hold several segments; None counts from 0.
 
     Returns:
       [rows, target_len, d_model], after the final norm.
     """
     length, front = decoder_input_tokens.shape[1], 0 if fronts is None else fronts.length
     masked = mask_bias(visible_front(self_mask, front), self.dtype)
-    self_biases = [x + masked for x in self.decoder.positions(length, front, self.dtype)]
+    within = self.decoder.positions(length, front, self.dtype, positions)
+    self_biases = [x + masked for x in within]
     biases = (self_biases, mask_bias(visible_front(cross_mask, front), self.dtype))
     caches = self.decoder.start(encoded, 0, 1, fronts)
     x = self.embed(decoder_input_tokens)

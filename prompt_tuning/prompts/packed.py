@@ -28,7 +28,16 @@ class Packed:
 
   def positions(self) -> Array:
     """[batch, input_len] int32, from 0 in each segment."""
-    place = jnp.arange(self.segment_ids.shape[1], dtype=jnp.int32)[None]
-    before = jnp.pad(self.segment_ids, ((0, 0), (1, 0)))[:, :-1]
-    starts = jnp.where(self.segment_ids != before, place, 0)
-    return place - jax.lax.cummax(starts, axis=1)
+    return _positions(self.segment_ids)
+
+  def decoder_positions(self) -> Array:
+    """[batch, target_len] int32, from 0 in each segment."""
+    return _positions(self.decoder_segment_ids)
+
+
+def _positions(segment_ids: Array) -> Array:
+  """[batch, length] int32, from 0 in each segment."""
+  place = jnp.arange(segment_ids.shape[1], dtype=jnp.int32)[None]
+  before = jnp.pad(segment_ids, ((0, 0), (1, 0)))[:, :-1]
+  starts = jnp.where(segment_ids != before, place, 0)
+  return place - jax.lax.cummax(starts, axis=1)

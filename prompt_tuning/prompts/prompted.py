@@ -392,7 +392,9 @@ class PromptedT5(nnx.Module):
     """[batch, target_len, d_model] from what `encode` returned."""
     targets = decoder_target_tokens > 0
     self_mask, cross_mask = decoder_mask(targets), outer_mask(targets, real)
+    fronts, positions = self._fronts(), None
     if packed is not None:
+      positions = packed.decoder_positions()
       queries, keys = packed.decoder_segment_ids, packed.segment_ids
       # Prompts that see no tokens are in front of the rows, for all segments.
       front = jnp.full((keys.shape[0], real.shape[1] - keys.shape[1]), EVERY, keys.dtype)
@@ -401,7 +403,7 @@ class PromptedT5(nnx.Module):
       seen = same_segment(queries, keys) | (keys == EVERY)[:, None, None, :]
       cross_mask = cross_mask & seen
     return self.model.hidden(
-      decoder_input_tokens, encoded, self_mask, cross_mask, dropout, self._fronts()
+      decoder_input_tokens, encoded, self_mask, cross_mask, dropout, fronts, positions
     )
 
   def score(

@@ -1,166 +1,241 @@
-"""What every method keeps: its variables alone learn, are saved, and answer reloaded."""
+"""What every method promises, each in one line of a table."""
 
+import contextlib
 import dataclasses
-from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from by_hand import LENGTHS, packed, per_example
 from etils import epath
 
-from prompt_tuning import assembly, formats, trees
-from prompt_tuning.checkpoints import method_files
+from prompt_tuning import assembly, checks, formats, trees
 from prompt_tuning.data.vocabularies import Bytes
 from prompt_tuning.method_tuning import MethodTuning
+from prompt_tuning.methods import method as methods
+from prompt_tuning.methods.attempt import Attempt
+from prompt_tuning.methods.decomposed import DecomposedPrompt
 from prompt_tuning.methods.ia3 import IA3
-from prompt_tuning.methods.low_rank import LowRank
-from prompt_tuning.methods.multi_task import MultiTask
+from prompt_tuning.methods.late import LatePrompt
+from prompt_tuning.methods.lora import LoRA
 from prompt_tuning.methods.per_layer import PerLayer
-from prompt_tuning.methods.residual import Residual
-from prompt_tuning.methods.wayward import Wayward
+from prompt_tuning.methods.prefix import PrefixTuning
+from prompt_tuning.methods.smop import MixtureOfPrompts
+from prompt_tuning.models.config import T5Config
 from prompt_tuning.models.t5 import T5
-from prompt_tuning.prompts.prompted import PromptedT5
-from prompt_tuning.prompts.start import FromFile, Prompt, SampledVocab, Text
-from prompt_tuning.training import state as states
-from prompt_tuning.training import steps
+from prompt_tuning.prompts.start import Prompt, RandomUniform
+from prompt_tuning.training import state, steps
 from prompt_tuning.training.losses import Loss
 
-PROMPT = Prompt(length=4, start=SampledVocab())
-CAUSAL = ["prompt->input", "prompt->prompt;causal"]
-# name -> settings, and how many parameters learn of a model of one layer in encoder and
-# decoder, d_model 16, 2 heads of 8, d_ff 32.
-METHODS: dict[str, tuple[Any, int]] = {
-  "per_layer": (PerLayer(prompt=PROMPT), 1 * 4 * 16),
-  "ia3": (IA3(), (2 * 16 + 32) + (4 * 16 + 32)),
-  "residual": (
-    Residual(prompt=PROMPT, bottleneck=5),
-    4 * 16 + 2 * 16 * 5 + 5 + 3 * 16,
+SHAPE = T5Config(
+  vocab_size=384,
+  d_model=16,
+  num_heads=2,
+  d_kv=8,
+  d_ff=32,
+  num_encoder_layers=2,
+  num_decoder_layers=1,
+)
+PROMPT = Prompt(length=3, start=RandomUniform())
+
+SOURCES = tuple(f"source_{i}.npy" for i in range(2))  # see `sources`
+
+# name -> settings, and how many numbers learn in a model of `SHAPE`
+METHODS = {
+  "per_layer": (PerLayer(prompt=PROMPT), 2 * 3 * 16),
+  "per_layer_add": (PerLayer(prompt=PROMPT, how="add"), 3 * 3 * 16),
+  "ia3": (IA3(), 2 * (2 * 16 + 32) + (4 * 16 + 32)),
+  "prefix": (PrefixTuning(length=3), 4 * 2 * 3 * 16),
+  "prefix_made": (
+    PrefixTuning(length=3, hidden=5),
+    3 * 5 + 5 * 5 + 4 * 2 * 5 * 16,
   ),
-  "residual_causal": (
-    Residual(prompt=dataclasses.replace(PROMPT, visibility=CAUSAL), bottleneck=1),
-    4 * 16 + 2 * 16 * 1 + 1 + 3 * 16,
+  "late": (LatePrompt(prompt=PROMPT, first=1), 3 * 16),
+  "decomposed": (
+    DecomposedPrompt(prompt=PROMPT, max_length=23, rank=2, rate=0.5),
+    3 * 16 + 2 * (23 + 16),
   ),
-  "low_rank": (LowRank(prompt=PROMPT, rank=2), 2 * (4 + 16)),
-  "multi_task_alone": (MultiTask(prompt=PROMPT, num_tasks=3, how="alone"), 3 * 4 * 16),
-  "multi_task_add": (MultiTask(prompt=PROMPT, num_tasks=3), 4 * 16 + 3 * 4 * 16),
-  "multi_task_concat": (
-    MultiTask(
-      prompt=dataclasses.replace(PROMPT, visibility=CAUSAL),
-      num_tasks=3,
-      how="concat",
-      task_tokens=1,
-    ),
-    3 * 16 + 3 * 1 * 16,
-  ),
-  "multi_task_concat_features": (
-    MultiTask(prompt=PROMPT, num_tasks=3, how="concat_features", task_features=6),
-    4 * 10 + 3 * 4 * 6,
-  ),
-  "multi_task_project": (
-    MultiTask(prompt=PROMPT, num_tasks=3, how="project", shared_features=5),
-    4 * 5 + 3 * 16 * (5 + 1),
-  ),
-  "wayward": (
-    Wayward(prompt=Prompt(length=4, start=Text(text="good"))),
-    4 * 16,
+  "lora": (LoRA(rank=2), 2 * 4 * 2 * (16 + 16)),
+  "lora_mlp": (LoRA(rank=2, targets=("wi_1", "wo")), 2 * 3 * 2 * (16 + 32)),
+  "smop": (MixtureOfPrompts(prompt=PROMPT, num_prompts=2), 2 * (3 * 16 + 16)),
+  "attempt": (
+    Attempt(prompt=PROMPT, sources=SOURCES, units=4, temperature=4.0),
+    3 * 16 + 2 * 16 * 4,
   ),
 }
-VOCABULARY = Bytes(extra_ids=8)
-LAST = 3 + 256 + 8 - 1  # the first sentinel: what tells tasks apart
+ROUTED = ("smop", "attempt")  # see the whole of a row, and cannot be packed
+
+every_method = pytest.mark.parametrize("name", METHODS)
 
 
-LOGITS = jax.jit(PromptedT5.logits)
-
-
-@dataclasses.dataclass(frozen=True)
-class Trained:
-  """A method after steps in which a variable changes where its gradient is not zero."""
-
-  learned: MethodTuning
-  count: int
-  base: assembly.Base
-  split: states.Split
-  before: dict[str, np.ndarray]
-  frozen: dict[str, np.ndarray]
-  params: dict[str, jax.Array]
+@pytest.fixture(scope="module", autouse=True)
+def sources(tmp_path_factory):
+  """The trained prompts that a method may start from, where the tests run."""
+  folder = tmp_path_factory.mktemp("sources")
+  for number, path in enumerate(SOURCES):
+    np.save(folder / path, np.random.default_rng(number).normal(size=(3, 16)))
+  with contextlib.chdir(folder):
+    yield
 
 
 @pytest.fixture(scope="module")
-def rows():
-  """Four rows of bytes, each behind the sentinel of a task."""
-  rng = np.random.default_rng(0)
-  inputs = rng.integers(3, 259, (4, 8)).astype(np.int32)
-  inputs[:, 0] = LAST - np.array([0, 2, 1, 2])
-  inputs[2, 5:] = 0
-  targets = rng.integers(3, 259, (4, 3)).astype(np.int32)
-  return {
-    "encoder_input_tokens": inputs,
-    "decoder_target_tokens": targets,
-    "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
-    "decoder_loss_weights": np.ones_like(targets),
-  }
+def base():
+  return assembly.Base.of(T5.random(SHAPE, jax.random.key(0)))
 
 
-@pytest.fixture(scope="module", params=METHODS)
-def trained(request, byte_t5, rows) -> Trained:
-  method, count = METHODS[request.param]
-  base, learned = assembly.Base.of(byte_t5), MethodTuning(method=method)
-  split = states.Split.of(learned.model(base, VOCABULARY, jax.random.key(1)))
-  frozen = jax.tree.map(np.array, trees.values(split.frozen))
-  optimizer = learned.optimizer(optax.sgd(0.01))
-  state = states.create(split, optimizer, jax.random.key(2))
-  before = jax.tree.map(np.array, state.params)
+@dataclasses.dataclass(frozen=True)
+class Learning:
+  """A model taken apart, and what it has learned before and after each step."""
+
+  split: state.Split
+  frozen: dict[str, np.ndarray]
+  learned: list[dict[str, np.ndarray]]
+
+  def model(self, step=-1):
+    """After a step."""
+    learned = {path: jnp.asarray(x) for path, x in self.learned[step].items()}
+    return self.split.merge(learned, self.split.frozen)
+
+
+@pytest.fixture(scope="module")
+def learning(base):
+  """Two steps of SGD of each method: what it changes is the gradient."""
+  found = {}
+
+  def of(name, batch):
+    if name not in found:
+      found[name] = two_steps(steered(base, name), batch)
+    return found[name]
+
+  return of
+
+
+def steered(base, name):
+  """The model of a method before its first step."""
+  return assembly.steered(base, METHODS[name][0], Bytes(), jax.random.key(1))
+
+
+def two_steps(model, batch):
+  split, optimizer = state.Split.of(model), optax.sgd(0.3)
+  now = state.create(split, optimizer, jax.random.key(2))
   step = steps.train_step(split, optimizer, Loss())
+  frozen, learned = host(trees.values(split.frozen)), [host(now.params)]
   for _ in range(2):
-    state, _ = step(state, split.frozen, rows)
-  return Trained(learned, count, base, split, before, frozen, state.params)
+    now, _ = step(now, split.frozen, batch)
+    learned.append(host(now.params))
+  return Learning(split, frozen, learned)
 
 
-def test_every_variable_of_it_learns_and_nothing_else(trained):
-  assert trained.params.keys() == trained.before.keys()
-  for path, value in trained.params.items():
-    assert np.isfinite(value).all(), path
-    assert np.any(np.asarray(value) != trained.before[path]), path
-  for path, value in trees.values(trained.split.frozen).items():
-    np.testing.assert_array_equal(value, trained.frozen[path], err_msg=path)
+def host(arrays):
+  return {path: np.array(x) for path, x in arrays.items()}
 
 
-def test_as_many_parameters_learn_as_it_says(trained):
-  assert sum(x.size for x in trained.params.values()) == trained.count
+@jax.jit
+def _logits(model, batch):
+  return model.logits(**batch)
 
 
-def test_its_shapes_are_known_without_arrays(trained):
-  shapes = trained.learned.shapes(T5.abstract(trained.base.model.config))
-  found = {p: x.shape for p, x in trees.values(states.Split.of(shapes).tunable).items()}
-  assert found == {path: value.shape for path, value in trained.params.items()}
+def logits(model, batch):
+  return np.asarray(_logits(model, dict(steps.features(batch))))
 
 
-def test_its_file_holds_its_variables_and_no_others(trained, tmp_path):
-  trained.learned.save_best(epath.Path(tmp_path), trained.params, {"step": 2})
-  found = method_files.read(epath.Path(tmp_path) / "variables.safetensors").tensors
-  again = trained.learned.load_best(epath.Path(tmp_path))
-  assert found.keys() == again.keys() == trained.params.keys()
-  for path, value in trained.params.items():
-    np.testing.assert_array_equal(again[path], value)
+@every_method
+def test_only_its_own_variables_change(learning, batch, name):
+  found = learning(name, batch)
+  after = host(trees.values(found.split.frozen))
+  assert after.keys() == found.frozen.keys() and len(after) > 20
+  for path, value in after.items():
+    np.testing.assert_array_equal(value, found.frozen[path], strict=True)
 
 
-def reloaded(trained, folder) -> PromptedT5:
-  """What `eval` makes of the folder of a run."""
-  method = formats.find_method(folder)
-  if method is not None:
-    return assembly.answering(trained.base, method, VOCABULARY)
-  start = FromFile(path=folder, load=formats.load_prompt)
-  prompt = Prompt(length=PROMPT.length, start=start)
-  return assembly.with_prompt(trained.base, prompt, VOCABULARY, jax.random.key(0))
+@every_method
+def test_every_variable_has_a_gradient_from_the_second_step_on(learning, batch, name):
+  _, before, after = learning(name, batch).learned
+  for path, value in after.items():
+    assert np.isfinite(value).all() and np.any(value != before[path]), path
 
 
-def test_what_is_exported_answers_as_it_did(trained, rows, tmp_path):
-  trained.learned.save_best(epath.Path(tmp_path), trained.params, {"step": 2})
-  assert trained.learned.best(tmp_path).exists()
-  model = trained.split.merge(trained.params, trained.split.frozen)
-  expected = LOGITS(model, **steps.features(rows))
-  found = LOGITS(reloaded(trained, str(tmp_path)), **steps.features(rows))
-  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-  untrained = trained.split.merge(trained.before, trained.split.frozen)
-  assert np.abs(LOGITS(untrained, **steps.features(rows)) - expected).max() > 1e-4
+@every_method
+def test_as_many_numbers_learn_as_its_docstring_says(learning, batch, name):
+  learned = learning(name, batch).learned[0]
+  assert sum(x.size for x in learned.values()) == METHODS[name][1]
+
+
+@every_method
+def test_what_it_saves_answers_as_it_did(base, learning, batch, tmp_path, name):
+  run, folder, found = of_run(name), epath.Path(tmp_path), learning(name, batch)
+  run.save_best(folder, found.learned[-1], {"base_fingerprint": base.fingerprint})
+  path = str(run.best(folder))
+  if run.method.leaves_prompts:
+    again = assembly.with_prompts(base, [path], Bytes())
+  else:
+    saved = formats.find_method(path)
+    assert saved.tensors.keys().isdisjoint(p for p in found.frozen if "model/" in p)
+    again = assembly.answering(base, saved, Bytes())
+  expected = logits(found.model(), batch)
+  np.testing.assert_allclose(logits(again, batch), expected, rtol=1e-4, atol=1e-4)
+  before = logits(found.model(0), batch)
+  assert np.abs(expected - before)[batch["decoder_target_tokens"] > 0].max() > 1e-2
+
+
+@every_method
+def test_a_run_continues_from_what_it_saved(learning, batch, tmp_path, name):
+  run, folder = of_run(name), epath.Path(tmp_path)
+  learned = learning(name, batch).learned[-1]
+  run.save_best(folder, learned, {})
+  found = run.load_best(folder)
+  assert found.keys() == learned.keys()
+  for path, value in learned.items():
+    np.testing.assert_array_equal(found[path], value, strict=True)
+  run.save_step(folder, 4, learned)
+  names = [path.name for path in (folder / "numpy_checkpoints/checkpoint_4").iterdir()]
+  assert len(names) == len(learned)
+  assert not [name for name in names if "steering" in name or "bank" in name]
+
+
+@every_method
+def test_its_shapes_are_known_without_arrays(learning, batch, name):
+  expected = learning(name, batch).split
+  found = state.Split.of(of_run(name).shapes(T5.abstract(SHAPE)))
+  for one, other in ((found.tunable, expected.tunable), (found.frozen, expected.frozen)):
+    assert shapes(one) == shapes(other)
+
+
+def shapes(variables):
+  return {path: x.shape for path, x in trees.values(variables).items()}
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ROUTED])
+def test_packed_is_unpacked(learning, batch, name):
+  model, slots = learning(name, batch).model(), of_run(name).prompt_slots
+  alone = logits(model, batch)
+  together = per_example(logits(model, packed(batch, slots, "prefix")))
+  for example, found in together.items():
+    real = alone[example, : LENGTHS[example][1]]
+    np.testing.assert_allclose(found, real, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ROUTED)
+def test_rows_that_cannot_be_told_apart_are_refused(learning, batch, name):
+  model, slots = learning(name, batch).model(), of_run(name).prompt_slots
+  with pytest.raises(checks.InputError, match="set PACK = False"):
+    logits(model, packed(batch, slots, "prefix"))
+
+
+@every_method
+def test_settings_make_the_method_again(name):
+  method, _ = METHODS[name]
+  again = methods.of_settings(method.name, methods.settings(method))
+  assert methods.settings(again) == methods.settings(method)
+
+
+def of_run(name):
+  return MethodTuning(method=METHODS[name][0])
+
+
+def test_the_tables_have_every_method():
+  of_prompts = {"residual", "low_rank", "multi_task", "wayward"}  # promises_of_prompts
+  found = {method.name for method, _ in METHODS.values()} | of_prompts
+  assert found == methods.METHODS.keys()
