@@ -183,7 +183,7 @@ class _Run:
 
   def stats(self, done: int) -> loop.Values:
     """See `loop.Work`."""
-    values = steps.metrics(jax.device_get(self.memory.sums))
+    values = self.config.loss.metrics(jax.device_get(self.memory.sums))
     self.memory.sums = []
     if not np.isfinite(values["loss"]):
       raise self._not_finite(done)

@@ -93,6 +93,14 @@ def tokenize(
   return dataset.map(convert, num_parallel_calls=tf.data.AUTOTUNE)
 
 
+def right_pair(example: Mapping[str, Any]) -> dict[str, Any]:
+  """An example with the input and the target of its right candidate alone."""
+  right = int(example["is_correct"].argmax())
+  names = ("inputs", "targets", "inputs_pretokenized", "targets_pretokenized")
+  pair = {name: example[name][..., right] for name in names if name in example}
+  return {**example, **pair}
+
+
 def of_right_candidate(
   text: str,
   postprocess: Callable[..., Any],
@@ -100,15 +108,9 @@ def of_right_candidate(
   is_target: bool = False,
 ) -> Any:
   """A postprocessor for one input and target, where an example holds one per candidate."""
-  right = int(example["is_correct"].argmax())
-  target = example["targets_pretokenized"][right]
-  single = {
-    **example,
-    "inputs_pretokenized": example["inputs_pretokenized"][right],
-    "targets_pretokenized": target,
-  }
+  single = right_pair(example)
   if is_target:
-    text = target.decode("utf-8", "replace")
+    text = single["targets_pretokenized"].decode("utf-8", "replace")
   return postprocessors.with_examples(text, postprocess, single, is_target)
 
 

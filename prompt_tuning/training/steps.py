@@ -1,7 +1,7 @@
 """One update and one teacher-forced evaluation, as pure functions."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,13 +10,10 @@ import optax
 from flax import nnx
 
 from prompt_tuning import checks
-from prompt_tuning.training.losses import Loss
-from prompt_tuning.training.quarters import where_weighted
+from prompt_tuning.training.criterion import Batch, Criterion, Sums
 from prompt_tuning.training.state import Split, TrainState
 from prompt_tuning.types import Array, Constrain, unconstrained
 
-Batch = Mapping[str, Any]  # T5X feature names to arrays
-Sums = dict[str, Any]  # float32 scalars that add up over microbatches and steps
 Update = Callable[[TrainState, nnx.State, Batch], tuple[TrainState, Sums]]
 
 
@@ -37,36 +34,17 @@ def features(batch: Batch) -> Batch:
 
 
 def loss_and_sums(
-  model: Any, batch: Batch, loss: Loss, dropout_key: Array | None
+  model: Any, batch: Batch, loss: Criterion, dropout_key: Array | None
 ) -> tuple[Array, Sums]:
   """The scalar loss of a batch, and the sums that its metrics are made of."""
-  hidden = model.hidden(**features(batch), dropout_key=dropout_key)
-  targets, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
-
-  def of_tokens(hidden: Array, targets: Array) -> tuple[Array, tuple[Array, Array]]:
-    logits = model.logits_of(hidden)
-    right = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
-    token_loss, token_z_loss = loss.of_tokens(logits, targets)
-    return token_loss, (token_z_loss, right)
-
-  found, (z_loss, right) = where_weighted(of_tokens, weights, hidden, targets)
-  segment_ids = batch.get("decoder_segment_ids")
-  token_loss, token_z_loss = loss.weighted((found, z_loss), weights, segment_ids)
-  weights = weights.astype(jnp.float32)
-  total = jnp.sum(token_loss)
-  sums = {
-    "loss": total,
-    "z_loss": jnp.sum(token_z_loss),
-    "right": jnp.sum(right * weights),
-    "tokens": jnp.sum(weights),
-  }
-  return total, sums
+  hidden = model.hidden(**features(loss.rows(batch)), dropout_key=dropout_key)
+  return loss.of_hidden(hidden, model.logits_of, batch)
 
 
 def update(
   split: Split,
   optimizer: optax.GradientTransformation,
-  loss: Loss,
+  loss: Criterion,
   num_microbatches: int | None = None,
   constrain: Constrain = unconstrained,
 ) -> Update:
@@ -125,7 +103,7 @@ def update(
 def train_step(
   split: Split,
   optimizer: optax.GradientTransformation,
-  loss: Loss,
+  loss: Criterion,
   num_microbatches: int | None = None,
   constrain: Constrain = unconstrained,
   shardings: TrainState | None = None,
@@ -153,7 +131,7 @@ def check_microbatches(batch_size: int, num_microbatches: int | None) -> None:
     )
 
 
-def eval_step(split: Split, loss: Loss) -> Callable[[dict, nnx.State, Batch], Sums]:
+def eval_step(split: Split, loss: Criterion) -> Callable[[dict, nnx.State, Batch], Sums]:
   """A jitted function (params, frozen, batch) -> sums, without dropout."""
 
   @jax.jit
@@ -161,16 +139,3 @@ def eval_step(split: Split, loss: Loss) -> Callable[[dict, nnx.State, Batch], Su
     return loss_and_sums(split.merge(params, frozen), batch, loss, None)[1]
 
   return step
-
-
-def metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-  """T5X's training metrics from the sums of some steps, on the host."""
-  total = {name: sum(float(row[name]) for row in rows) for name in rows[0]}
-  tokens = max(total["tokens"], 1.0)
-  return {
-    "loss": total["loss"] / len(rows),
-    "z_loss": total["z_loss"] / len(rows),
-    "cross_ent_loss": (total["loss"] - total["z_loss"]) / len(rows),
-    "loss_per_nonpadding_target_token": total["loss"] / tokens,
-    "accuracy": total["right"] / tokens,
-  }
