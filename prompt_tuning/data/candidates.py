@@ -12,7 +12,14 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from prompt_tuning.data import postprocessors, ranking_metrics, reading, variants
+from prompt_tuning.data import (
+  features,
+  postprocessors,
+  ranking_metrics,
+  reading,
+  variants,
+  vocabularies,
+)
 from prompt_tuning.data.metrics import Metric
 
 Example = dict[str, tf.Tensor]
@@ -22,6 +29,19 @@ Example = dict[str, tf.Tensor]
 def with_labels(example: Example, labels: Sequence[str]) -> Example:
   """The label words as candidates; the right one is the target."""
   return {**example, "candidates": tf.constant(labels), "right": example["targets"][None]}
+
+
+def side_by_side(labels: Sequence[str]) -> list[Callable]:
+  """Preprocessors of a task whose examples hold all label words; texts come before."""
+  return [functools.partial(with_labels, labels=tuple(labels)), as_one, tokenize]
+
+
+def output_features(default: vocabularies.Vocabulary) -> dict[str, seqio.Feature]:
+  """The features of such a task; `default` as in `features.text_to_text`."""
+  text = features.text_to_text(default)
+  passed = seqio.Feature(seqio.PassThroughVocabulary(2), add_eos=False, dtype=tf.bool)
+  ranked = {name: dataclasses.replace(how, rank=2) for name, how in text.items()}
+  return {**ranked, "is_correct": passed}
 
 
 @seqio.map_over_dataset
@@ -97,7 +117,7 @@ def right_pair(example: Mapping[str, Any]) -> dict[str, Any]:
   """An example with the input and the target of its right candidate alone."""
   right = int(example["is_correct"].argmax())
   names = ("inputs", "targets", "inputs_pretokenized", "targets_pretokenized")
-  pair = {name: example[name][..., right] for name in names if name in example}
+  pair = {name: example[name].T[right] for name in names if name in example}
   return {**example, **pair}
 
 

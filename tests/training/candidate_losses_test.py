@@ -1,13 +1,17 @@
 """Losses of candidates against their formulas in numpy, and that the margin matters."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from prompt_tuning import checks
 from prompt_tuning.prompts.bank import PromptBank
 from prompt_tuning.prompts.prompted import PromptedT5
+from prompt_tuning.training import state as states
 from prompt_tuning.training import steps
 from prompt_tuning.training.candidate_losses import Hinge, LabelCrossEntropy, as_rows
 from prompt_tuning.training.losses import token_losses
@@ -30,9 +34,7 @@ def problem(seed=0):
   shape = (len(SIZES), len(SIZES[0]), LENGTH)
   real = np.arange(LENGTH) < np.array(SIZES)[..., None]
   batch = {
-    "decoder_target_tokens": np.where(real, rng.integers(1, VOCAB, shape), 0).astype(
-      "int32"
-    ),
+    "decoder_target_tokens": (rng.integers(1, VOCAB, shape) * real).astype(np.int32),
     "decoder_loss_weights": real.astype(np.int32),
     "is_correct": np.array(RIGHT, bool),
   }
@@ -42,9 +44,15 @@ def problem(seed=0):
   return hidden, kernel, batch
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def found(loss, hidden, kernel, batch):
-  batch = {name: jnp.asarray(x) for name, x in batch.items()}
-  return loss.of_hidden(jnp.asarray(hidden), lambda x: x @ kernel, batch)
+  return loss.of_hidden(hidden, lambda x: x @ kernel, batch)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def slopes(loss, hidden, kernel, batch):
+  """The loss and its gradient by the hidden states."""
+  return jax.value_and_grad(lambda x: found(loss, x, kernel, batch)[0])(hidden)
 
 
 def scores_by_formula(loss, hidden, kernel, batch):
@@ -102,7 +110,7 @@ def test_loss_and_sums_follow_the_formula(loss, seed):
 @pytest.mark.parametrize("loss", CRITERIA)
 def test_gradients_are_the_differences_of_the_formula(loss):
   hidden, kernel, batch = problem()
-  slope = jax.grad(lambda x: found(loss, x, kernel, batch)[0])(jnp.asarray(hidden))
+  _, slope = slopes(loss, hidden, kernel, batch)
   rng, step = np.random.default_rng(1), 1e-4
   for _ in range(3):
     way = rng.normal(size=hidden.shape)
@@ -120,12 +128,16 @@ def test_gradients_are_the_differences_of_the_formula(loss):
 # The margin.
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def value_and_slope(loss, scores, right, wrong):
+  return jax.value_and_grad(lambda x: loss.of_scores(x, right, wrong).sum())(scores)
+
+
 def of_scores(loss, scores, right, wrong=None):
-  right = jnp.asarray([right], bool)
-  wrong = ~right if wrong is None else jnp.asarray([wrong], bool)
-  value, slope = jax.value_and_grad(lambda x: loss.of_scores(x, right, wrong).sum())(
-    jnp.asarray([scores], jnp.float32)
-  )
+  """The loss of one example and its gradient by the scores."""
+  right = np.array([right], bool)
+  wrong = ~right if wrong is None else np.array([wrong], bool)
+  value, slope = value_and_slope(loss, np.array([scores], np.float32), right, wrong)
   return float(value), np.asarray(slope)[0].tolist()
 
 
@@ -204,9 +216,7 @@ def test_nothing_but_padding_costs_nothing_and_has_no_gradient():
   hidden, kernel, batch = problem()
   nothing = {name: np.zeros_like(x) for name, x in batch.items()}
   for loss in CRITERIA:
-    total, slope = jax.value_and_grad(
-      lambda x, loss=loss: found(loss, x, kernel, nothing)[0]
-    )(jnp.asarray(hidden))
+    total, slope = slopes(loss, hidden, kernel, nothing)
     assert float(total) == 0.0
     np.testing.assert_array_equal(slope, jnp.zeros_like(slope))
 
@@ -241,12 +251,31 @@ def test_scores_are_those_of_the_model(tiny_t5, batch):
   model = PromptedT5(tiny_t5, PromptBank(jnp.zeros((1, 3, 16))))
   targets = batch["decoder_target_tokens"]
   lengths = (targets > 0).sum(axis=1)
-  whole = np.asarray(model.score(batch["encoder_input_tokens"], targets))
+  score = jax.jit(PromptedT5.score)
+  whole = np.asarray(score(model, batch["encoder_input_tokens"], targets))
+  taken = jax.jit(steps.loss_and_sums, static_argnums=(2, 3))
   for normalize, scores in ((False, whole), (True, whole / lengths)):
     loss = Hinge(margin=100.0, length_normalize=normalize)
-    total, _ = steps.loss_and_sums(model, candidates_of(batch), loss, None)
+    total, _ = taken(model, candidates_of(batch), loss, None)
     gaps = 100.0 + scores[1::2] - scores[::2]
     np.testing.assert_allclose(total, gaps.sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", [Hinge(margin=2.0), LabelCrossEntropy()])
+def test_a_prompt_learns_to_rank_and_microbatches_add_up(tiny_t5, batch, loss):
+  start = jax.random.normal(jax.random.key(1), (1, 4, 16))
+  split = states.Split.of(PromptedT5(tiny_t5, PromptBank(start)))
+  optimizer, examples = states.over_bank(optax.sgd(1.0)), candidates_of(batch)
+  found = {}
+  for count in (None, 2):
+    state = states.create(split, optimizer, jax.random.key(0))
+    step = steps.train_step(split, optimizer, loss, count)
+    found[count] = []
+    for _ in range(5):
+      state, sums = step(state, split.frozen, examples)
+      found[count].append(float(sums["loss"]))
+  np.testing.assert_allclose(found[2], found[None], rtol=1e-3)
+  assert found[None][-1] < 0.9 * found[None][0], found
 
 
 # What cannot be used.
