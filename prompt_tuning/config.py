@@ -54,6 +54,8 @@ CONFIGURABLES = {
   "methods.Attempt": "prompt_tuning.methods.attempt:Attempt",
   "adafactor.Adafactor": "prompt_tuning.training.adafactor:Adafactor",
   "losses.Loss": "prompt_tuning.training.losses:Loss",
+  "losses.Hinge": "prompt_tuning.training.candidate_losses:Hinge",
+  "losses.LabelCrossEntropy": "prompt_tuning.training.candidate_losses:LabelCrossEntropy",
   "utils.create_learning_rate_scheduler": "prompt_tuning.training.schedules:Schedule",
   "utils.DatasetConfig": "prompt_tuning.data.dataset_config:DatasetConfig",
   "utils.RestoreCheckpointConfig": (

@@ -87,9 +87,14 @@ def ensemble(config: EnsembleConfig, config_text: str = "") -> dict[str, Any]:
   model = assembly.with_prompts(base, config.prompts, config.vocabulary)
   members = Members(model, config.prediction, config.vocabulary, layout)
   quiet.import_seqio()
-  from prompt_tuning.data import evaluation, registry
+  from prompt_tuning.data import converters, evaluation, registry
 
   provider = registry.find(config.dataset, config.vocabulary)
+  if converters.brings_candidates(provider):
+    raise checks.InputError(
+      f"the examples of {provider.name} bring candidates, expected one target each, for an "
+      "ensemble chooses from LABELS; take its _generation task with LABELS = 'task'"
+    )
   for line in registry.cut(config.dataset):
     distributed.tell(line)
   run = evaluation.Evaluation(config.dataset, provider, None)

@@ -128,11 +128,18 @@ def _outputs(
 def _line(example: dict[str, Any], output: dict[str, Any]) -> str:
   """One row in T5X's form: the pretokenized fields, then the output."""
   inputs = {
-    name: value.decode("utf-8", "replace")
+    name: _text(value)
     for name, value in example.items()
-    if name.endswith("_pretokenized") and isinstance(value, bytes)
+    if name.endswith("_pretokenized") and np.asarray(value).dtype.kind in "SO"
   }
   return json.dumps({"inputs": inputs, **output}, ensure_ascii=False) + "\n"
+
+
+def _text(value: bytes | np.ndarray) -> str | list[str]:
+  """A text, or the texts of all candidates."""
+  if isinstance(value, bytes):
+    return value.decode("utf-8", "replace")
+  return [one.decode("utf-8", "replace") for one in value]
 
 
 if __name__ == "__main__":

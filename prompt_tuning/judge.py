@@ -68,7 +68,10 @@ class Judge:
       InputError: It cannot be used.
     """
     provider = self.find(dataset)
-    from prompt_tuning.data import evaluation, registry
+    from prompt_tuning.data import converters, evaluation, registry
+
+    if self._config.trainer.eval_steps:
+      converters.check_read(provider.name, provider, self._config.loss.features)
 
     for line in registry.cut(dataset):
       progress.say(line)
@@ -86,7 +89,7 @@ class Judge:
     return found
 
   def teacher_forced(self, evaluation: Any, params: Params) -> dict[str, float]:
-    """T5X's metrics of the first batches, by "training_eval/<name>"; none of none."""
+    """The loss's metrics of the first batches, "training_eval/<name>"; none of none."""
     mesh = self._layout.mesh
     sums = [
       self._step(params, self._frozen, partitioning.shard_batch(batch, mesh))
@@ -94,7 +97,7 @@ class Judge:
         self._config.trainer.eval_steps, self._config.packing
       )
     ]
-    values = steps.metrics(jax.device_get(sums)) if sums else {}
+    values = steps.metrics(self._config.loss, jax.device_get(sums)) if sums else {}
     return {f"training_eval/{name}": value for name, value in values.items()}
 
   def compare(

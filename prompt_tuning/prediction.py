@@ -15,6 +15,7 @@ from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.decoding.greedy import Greedy
 from prompt_tuning.decoding.ranking import rank
 from prompt_tuning.decoding.step import Algorithm, key_of
+from prompt_tuning.training.candidate_losses import as_rows
 from prompt_tuning.training.state import Split
 from prompt_tuning.types import Array
 
@@ -110,7 +111,8 @@ class Answers:
   Attributes:
     predict: (params, batch, task) -> tokens [batch, length].
     all_answers: (params, batch, task) -> tokens [batch, n, length] and their scores
-      [batch, n], best last: all decodes, or all candidates.
+      [batch, n], best last: all decodes, or all candidates; those that the batch brings,
+      where it brings some.
     score: (params, batch, task) -> log-likelihood of the batch's targets [batch].
   """
 
@@ -146,11 +148,21 @@ def answers(
     model = split.merge(params, frozen)
     inputs, ids = batch["encoder_input_tokens"], batch.get("prompt_ids")
     words = jnp.broadcast_to(words, (inputs.shape[0], *words.shape))
-    _, scores = rank(
-      lambda candidates: model.score_candidates(inputs, candidates, ids),
-      words,
-      how.length_normalized,
+    return best_last(
+      lambda candidates: model.score_candidates(inputs, candidates, ids), words
     )
+
+  @functools.partial(jax.jit, out_shardings=whole)
+  def choose_given(params, frozen, batch):
+    model, rows = split.merge(params, frozen), as_rows(batch)
+    inputs, ids = rows["encoder_input_tokens"], rows.get("prompt_ids")
+    scores = model.score(inputs, rows["decoder_target_tokens"], ids)
+    return best_last(
+      lambda words: scores.reshape(words.shape[:2]), batch["decoder_target_tokens"]
+    )
+
+  def best_last(score: Callable[[Array], Array], words: Array) -> tuple[Array, Array]:
+    _, scores = rank(score, words, how.length_normalized)
     # Of equals the first candidate wins, so it comes last.
     order = words.shape[1] - 1 - jnp.argsort(jnp.flip(scores, axis=1), axis=1)
     tokens = jnp.take_along_axis(words, order[..., None], axis=1)
@@ -184,11 +196,18 @@ def answers(
 
   def all_answers(params: Params, batch: Batch, task: str) -> tuple[np.ndarray, np.ndarray]:
     words, placed = how.words(task), of_task(batch, task)
+    if "is_correct" in placed:
+      return jax.device_get(choose_given(params, frozen, placed))
     if words is None:
       return jax.device_get(decode(params, frozen, placed))
     return jax.device_get(choose(params, frozen, placed, tokens_of(tuple(words))))
 
   def score(params: Params, batch: Batch, task: str) -> np.ndarray:
+    if "is_correct" in batch:
+      raise checks.InputError(
+        f"the scores of the targets of {task} are asked for, which brings candidates, "
+        "expected one target each; infer with mode = 'predict_with_aux'"
+      )
     return jax.device_get(likelihood(params, frozen, of_task(batch, task)))
 
   return Answers(predict, all_answers, score)

@@ -305,7 +305,7 @@ def _rows(
 
 def _row(sums: dict[str, list], loss: str) -> dict[str, float]:
   """One kind of loss, and the accuracy, by objective."""
-  found = {kind: steps.metrics(jax.device_get(rows)) for kind, rows in sums.items()}
+  found = {kind: Loss.metrics(jax.device_get(rows)) for kind, rows in sums.items()}
   return {
     f"{kind}/{name}": values[key]
     for kind, values in found.items()

@@ -69,6 +69,11 @@ class PretrainConfig:
     ):
       checks.number(macro, value, least, "give a number of steps without quotes")
     checks.choice("save_dtype", self.save_dtype, ("bfloat16", "float32"))
+    if not isinstance(self.loss, Loss):
+      raise checks.InputError(
+        f"LOSS is {type(self.loss).__name__}, expected losses.Loss, for token arrays hold "
+        "no candidates; set LOSS = @losses.Loss()"
+      )
     objective_config.check(self.objectives)
 
   def check_vocabulary(self, known: Mapping[str, Any]) -> None:

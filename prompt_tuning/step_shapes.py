@@ -62,20 +62,24 @@ def split(
 
 
 def batch(run: TrainConfig, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
-  """`rows` rows of a run, int32, under T5X's feature names."""
+  """`rows` rows of a run under T5X's feature names, int32 but for is_correct."""
   lengths = dict(run.train_dataset.task_feature_lengths or {})
   features, slots = dict(_FEATURES), 0
   if run.train_dataset.pack:
     slots = run.learned.prompt_slots
     features |= _PACKED | ({"encoder_prompt_slots": "inputs"} if slots else {})
     lengths["inputs"] += slots
+  candidates = [lengths["is_correct"]] if "is_correct" in run.loss.features else []
   shapes: dict[str, tuple[int, ...]] = {
-    name: (rows, lengths[feature]) for name, feature in features.items()
+    name: (rows, *candidates, lengths[feature]) for name, feature in features.items()
   }
   prompt = run.learned.prompt
   if prompt is not None and prompt.num_prompts > 1:
     shapes["prompt_ids"] = (rows,)
-  return {name: jax.ShapeDtypeStruct(s, jnp.int32) for name, s in shapes.items()}
+  found = {name: jax.ShapeDtypeStruct(s, jnp.int32) for name, s in shapes.items()}
+  if candidates:
+    found["is_correct"] = jax.ShapeDtypeStruct((rows, *candidates), jnp.bool_)
+  return found
 
 
 def placed_batch(run: TrainConfig, layout: Layout) -> dict[str, jax.ShapeDtypeStruct]:

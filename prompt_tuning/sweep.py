@@ -41,7 +41,6 @@ from prompt_tuning.sweep_bank import Bank
 from prompt_tuning.sweep_config import Member, SweepConfig
 from prompt_tuning.sweep_feeds import Feeds
 from prompt_tuning.sweep_memory import DIVERGED, TIRED, Memory, Record
-from prompt_tuning.training import steps
 
 _AHEAD = 2  # steps that wait in the device's queue
 
@@ -165,7 +164,7 @@ class _Sweep:
     left = {}
     for place, member in enumerate(self.running):
       rows = [{name: sums[name][place] for name in sums} for sums in found]
-      row = steps.metrics(rows)
+      row = self.run.loss.metrics(rows)
       row["learning_rate"] = float(member.run.learning_rate_fn(done - 1))
       if np.isfinite(row["loss"]):
         values |= {f"{member.name}/{name}": value for name, value in row.items()}

@@ -186,7 +186,7 @@ class _Run:
 
   def stats(self, done: int) -> loop.Values:
     """See `loop.Work`."""
-    values = steps.metrics(jax.device_get(self.memory.sums))
+    values = steps.metrics(self.config.loss, jax.device_get(self.memory.sums))
     self.memory.sums = []
     if not np.isfinite(values["loss"]):
       raise self._not_finite(done)

@@ -17,9 +17,12 @@ from prompt_tuning.partitioning import Partitioner
 from prompt_tuning.prediction import Prediction
 from prompt_tuning.training import steps
 from prompt_tuning.training.adafactor import Adafactor
+from prompt_tuning.training.criterion import Criterion
 from prompt_tuning.training.losses import Loss
 from prompt_tuning.training.schedules import Schedule
 from prompt_tuning.training.trainer import Trainer
+
+_LENGTHS = {"inputs": 512, "targets": 8, "is_correct": 2}  # an example
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +52,7 @@ class TrainConfig:
   learned: Learned
   optimizer: Adafactor
   learning_rate_fn: Schedule
-  loss: Loss = Loss()
+  loss: Criterion = Loss()
   trainer: Trainer
   partitioner: Partitioner = Partitioner()
   prediction: Prediction = Prediction()
@@ -69,14 +72,29 @@ class TrainConfig:
   def check(self) -> None:
     """Raises `InputError` for settings that contradict each other."""
     self.partitioner.check()
-    lengths = self.train_dataset.task_feature_lengths or {}
-    for feature in ("inputs", "targets"):
-      if feature not in lengths:
-        raise checks.InputError(
-          f"TASK_FEATURE_LENGTHS is {dict(lengths)}, expected tokens for inputs and "
-          "targets; set e.g. {'inputs': 512, 'targets': 8}"
-        )
+    self._check_features()
     steps.check_microbatches(self.train_dataset.batch_size, self.trainer.num_microbatches)
+
+  def _check_features(self) -> None:
+    """Raises `InputError` unless the loss can be taken of what is read."""
+    lengths, needed = self.train_dataset.task_feature_lengths or {}, self.loss.features
+    if not lengths.keys() >= set(needed):
+      example = {name: _LENGTHS[name] for name in needed}
+      raise checks.InputError(
+        f"TASK_FEATURE_LENGTHS is {dict(lengths)}, expected lengths for "
+        f"{', '.join(needed)}; set e.g. {example}"
+      )
+    if not lengths.keys() & {"is_correct"} <= set(needed):
+      raise checks.InputError(
+        f"TASK_FEATURE_LENGTHS has is_correct and LOSS is {type(self.loss).__name__}, "
+        "expected a loss of candidates; set LOSS = @losses.Hinge() or leave is_correct out"
+      )
+    datasets = [self.train_dataset, *filter(None, [self.eval_dataset])]
+    if "is_correct" in needed and any(dataset.pack for dataset in datasets):
+      raise checks.InputError(
+        f"PACK is True and LOSS is {type(self.loss).__name__}, expected unpacked rows, for "
+        "the candidates of an example stand side by side; set PACK = False"
+      )
 
   @property
   def packing(self) -> Packing:

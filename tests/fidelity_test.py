@@ -121,7 +121,7 @@ def test_twenty_steps_of_training_agree(golden, models):
   for i in range(20):
     state, sums = step(state, split.frozen, batch)
     assert_close(sums["loss"], stored["loss_fn_at_step"][i])
-    cross_entropy = steps.metrics([jax.device_get(sums)])["cross_ent_loss"]
+    cross_entropy = Loss.metrics([jax.device_get(sums)])["cross_ent_loss"]
     assert_close(cross_entropy, stored["cross_ent_loss_metric"][i])
     assert_close(state.params["bank/prompts"][0], stored[f"traj/{PATH}"][i], 1e-3)
   slots: Slots = state.opt_state.slots["bank/prompts"]

@@ -5,10 +5,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import seqio
 
 from prompt_tuning import checks
-from prompt_tuning.data import ladder
+from prompt_tuning.data import converters, ladder
 from prompt_tuning.data.dataset_config import DatasetConfig
 
 Batch = dict[str, np.ndarray]
@@ -31,7 +30,7 @@ def inference_examples(config: DatasetConfig, provider: Any) -> tuple[list[dict]
   if lengths is None:
     names = provider.output_features
     lengths = {name: max(len(row[name]) for row in examples) for name in names}
-  converted = seqio.EncDecFeatureConverter(pack=False)(tasks, lengths)
+  converted = converters.of(provider)(tasks, lengths)
   return examples, converted.enumerate()
 
 
@@ -79,15 +78,16 @@ def batches_by_length(dataset: Any, batch_size: int) -> Iterator[tuple[Batch, np
 def _input_lens(batch: Batch) -> list[int]:
   """The length of the ladder for the inputs of each row."""
   tokens = batch["encoder_input_tokens"]
-  lengths = ladder.input_lens(tokens.shape[1])
-  ends = np.max((tokens != 0) * np.arange(1, tokens.shape[1] + 1), axis=1)
+  longest = tokens.shape[-1]
+  lengths = ladder.input_lens(longest)
+  ends = ((tokens != 0) * np.arange(1, longest + 1)).reshape(len(tokens), -1).max(axis=1)
   return [ladder.fitting(end, lengths) for end in ends]
 
 
 def _cut(rows: Sequence[_Row], input_len: int, batch_size: int) -> tuple[Batch, np.ndarray]:
   indices, each = zip(*rows, strict=True)
   batch = {name: np.stack([row[name] for row in each]) for name in each[0]}
-  batch["encoder_input_tokens"] = batch["encoder_input_tokens"][:, :input_len]
+  batch["encoder_input_tokens"] = batch["encoder_input_tokens"][..., :input_len]
   return _filled_up(batch, batch_size), np.array(indices)
 
 

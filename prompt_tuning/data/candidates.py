@@ -12,7 +12,14 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from prompt_tuning.data import postprocessors, ranking_metrics, reading, variants
+from prompt_tuning.data import (
+  features,
+  postprocessors,
+  ranking_metrics,
+  reading,
+  variants,
+  vocabularies,
+)
 from prompt_tuning.data.metrics import Metric
 
 Example = dict[str, tf.Tensor]
@@ -22,6 +29,19 @@ Example = dict[str, tf.Tensor]
 def with_labels(example: Example, labels: Sequence[str]) -> Example:
   """The label words as candidates; the right one is the target."""
   return {**example, "candidates": tf.constant(labels), "right": example["targets"][None]}
+
+
+def side_by_side(labels: Sequence[str]) -> list[Callable]:
+  """Preprocessors of a task whose examples hold all label words; texts come before."""
+  return [functools.partial(with_labels, labels=tuple(labels)), as_one, tokenize]
+
+
+def output_features(default: vocabularies.Vocabulary) -> dict[str, seqio.Feature]:
+  """The features of such a task; `default` as in `features.text_to_text`."""
+  text = features.text_to_text(default)
+  passed = seqio.Feature(seqio.PassThroughVocabulary(2), add_eos=False, dtype=tf.bool)
+  ranked = {name: dataclasses.replace(how, rank=2) for name, how in text.items()}
+  return {**ranked, "is_correct": passed}
 
 
 @seqio.map_over_dataset
@@ -93,6 +113,14 @@ def tokenize(
   return dataset.map(convert, num_parallel_calls=tf.data.AUTOTUNE)
 
 
+def right_pair(example: Mapping[str, Any]) -> dict[str, Any]:
+  """An example with the input and the target of its right candidate alone."""
+  right = int(example["is_correct"].argmax())
+  names = ("inputs", "targets", "inputs_pretokenized", "targets_pretokenized")
+  pair = {name: example[name].T[right] for name in names if name in example}
+  return {**example, **pair}
+
+
 def of_right_candidate(
   text: str,
   postprocess: Callable[..., Any],
@@ -100,15 +128,9 @@ def of_right_candidate(
   is_target: bool = False,
 ) -> Any:
   """A postprocessor for one input and target, where an example holds one per candidate."""
-  right = int(example["is_correct"].argmax())
-  target = example["targets_pretokenized"][right]
-  single = {
-    **example,
-    "inputs_pretokenized": example["inputs_pretokenized"][right],
-    "targets_pretokenized": target,
-  }
+  single = right_pair(example)
   if is_target:
-    text = target.decode("utf-8", "replace")
+    text = single["targets_pretokenized"].decode("utf-8", "replace")
   return postprocessors.with_examples(text, postprocess, single, is_target)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import seqio
 
 from prompt_tuning import checks
-from prompt_tuning.data import batches, tfds_store
+from prompt_tuning.data import batches, candidates, converters, tfds_store
 from prompt_tuning.data.board import Board
 from prompt_tuning.data.dataset_config import DatasetConfig
 from prompt_tuning.data.packing import Packer, Packing
@@ -46,7 +46,7 @@ class Evaluation:
     try:
       self._evaluator = seqio.Evaluator(
         provider.name,
-        seqio.EncDecFeatureConverter(pack=False),
+        converters.of(provider),
         eval_split=config.split,
         use_cached=config.use_cached,
         seed=config.seed,
@@ -104,8 +104,11 @@ class Evaluation:
     return {task.name: tfds_store.dataset_name(task) for task in tasks}
 
   def examples(self, task: str) -> list[dict[str, Any]]:
-    """The examples of a task, in the order of its predictions."""
-    return list(self._evaluator.cached_task_datasets[task].as_numpy_iterator())
+    """The examples of a task, in the order of its predictions; of candidates the right."""
+    rows = self._evaluator.cached_task_datasets[task].as_numpy_iterator()
+    if converters.brings_candidates(self._provider):
+      return [candidates.right_pair(row) for row in rows]
+    return list(rows)
 
   @property
   def task_names(self) -> list[str]:

@@ -5,6 +5,7 @@ order by hash of the text is the seeded split: the first thousand are the test s
 next thousand validation. The text is the sentence as it is, without a task name; the
 target is "positive" or "negative"; `movie_reviews_sentiment_sentinel` puts the first
 sentinel in front of it, for models that were pretrained by span corruption only.
+`movie_reviews_sentiment_perceptron` has both words in every example, to be ranked.
 """
 
 import functools
@@ -14,9 +15,12 @@ import seqio
 import tensorflow as tf
 
 from prompt_tuning.data import (
+  candidates,
   corpus,
   corpus_sources,
+  example_metrics,
   features,
+  label_words,
   metrics,
   objectives,
   postprocessors,
@@ -27,6 +31,7 @@ from prompt_tuning.data import (
 LABELS = ("negative", "positive")
 HELD_OUT = 1000  # sentences of each of test and validation
 _SENTINEL_LABELS = tuple(f"{vocabularies.FIRST_SENTINEL} {label}" for label in LABELS)
+RANKED = "movie_reviews_sentiment_perceptron"
 TASKS = {  # name -> preprocessors in front, and targets in class order
   "movie_reviews_sentiment": ([], LABELS),
   "movie_reviews_sentiment_sentinel": (
@@ -63,11 +68,13 @@ def _dataset(
   )
 
 
+_SOURCE = seqio.FunctionDataSource(_dataset, splits=("train", "validation", "test"))
+
 for _name, (_steps, _labels) in TASKS.items():
   if _name not in seqio.TaskRegistry.names():
     seqio.TaskRegistry.add(
       _name,
-      source=seqio.FunctionDataSource(_dataset, splits=("train", "validation", "test")),
+      source=_SOURCE,
       preprocessors=[
         *_steps,
         seqio.preprocessors.tokenize,
@@ -79,3 +86,21 @@ for _name, (_steps, _labels) in TASKS.items():
       metric_fns=[metrics.accuracy],
       output_features=features.text_to_text(vocabularies.EMBEDDED),
     )
+
+if RANKED not in seqio.TaskRegistry.names():
+  label_words.declare(RANKED, LABELS)
+  seqio.TaskRegistry.add(
+    RANKED,
+    source=_SOURCE,
+    preprocessors=candidates.side_by_side(LABELS),
+    postprocess_fn=functools.partial(
+      candidates.of_right_candidate,
+      postprocess=functools.partial(
+        postprocessors.string_label_to_class_id, label_classes=LABELS
+      ),
+    ),
+    metric_fns=[
+      functools.partial(example_metrics.unwrapped, metric=metrics.accuracy),
+    ],
+    output_features=candidates.output_features(vocabularies.EMBEDDED),
+  )

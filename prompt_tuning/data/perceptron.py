@@ -8,17 +8,15 @@ The end of the training split is "validation" of `_train`; what the benchmark ca
 validation is the "validation" of `_test`.
 """
 
-import dataclasses
 import functools
 
 import seqio
-import tensorflow as tf
 
 from prompt_tuning.data import (
   candidates,
   example_metrics,
-  features,
   glue_benchmark,
+  label_words,
   preprocessors,
   super_glue_benchmark,
   variants,
@@ -61,9 +59,7 @@ def benchmark_task(name: str) -> variants.Description:
 def add_perceptron(name: str, task: variants.Description) -> None:
   """Registers a task whose examples hold all label words at once."""
   assert task.labels and task.postprocess
-  passed = seqio.Feature(seqio.PassThroughVocabulary(2), add_eos=False, dtype=tf.bool)
-  text = features.text_to_text(vocabularies.T5)
-  ranked = {feature: dataclasses.replace(how, rank=2) for feature, how in text.items()}
+  label_words.declare(name, task.labels)
   its_metrics = [
     functools.partial(example_metrics.unwrapped, metric=metric) for metric in task.metrics
   ]
@@ -73,9 +69,7 @@ def add_perceptron(name: str, task: variants.Description) -> None:
     preprocessors=[
       *task.preprocessors,
       preprocessors.remove_first_text_token,
-      functools.partial(candidates.with_labels, labels=task.labels),
-      candidates.as_one,
-      candidates.tokenize,
+      *candidates.side_by_side(task.labels),
     ],
     postprocess_fn=functools.partial(
       candidates.of_right_candidate, postprocess=task.postprocess
@@ -84,7 +78,7 @@ def add_perceptron(name: str, task: variants.Description) -> None:
       *its_metrics,
       functools.partial(example_metrics.text_examples, task=name),
     ],
-    output_features={**ranked, "is_correct": passed},
+    output_features=candidates.output_features(vocabularies.T5),
   )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import seqio
 
 from prompt_tuning import checks
-from prompt_tuning.data import table_task, tfds_store, vocabularies
+from prompt_tuning.data import converters, table_task, tfds_store, vocabularies
 from prompt_tuning.data.dataset_config import DatasetConfig
 from prompt_tuning.data.table import SPLITS, Table
 
@@ -40,7 +40,7 @@ def find(config: DatasetConfig, vocabulary: vocabularies.Vocabulary) -> Any:
       )
     raise checks.unknown(f"split of {name}", config.split, list(provider.splits))
   check_vocabulary(name, provider, vocabulary)
-  _check_features(name, provider)
+  converters.check(name, provider)
   lengths = config.task_feature_lengths
   lacking = provider.output_features.keys() - (lengths or provider.output_features).keys()
   if lacking:
@@ -48,6 +48,8 @@ def find(config: DatasetConfig, vocabulary: vocabularies.Vocabulary) -> Any:
       f"TASK_FEATURE_LENGTHS is {dict(lengths or {})}, expected a length for every feature "
       f"of {name}; add {', '.join(sorted(lacking))}"
     )
+  if lengths is not None:
+    converters.check_read(name, provider, lengths)
   if not config.use_cached:
     for task in tasks_with_split(provider, config.split):
       tfds_store.ensure(task)
@@ -94,17 +96,6 @@ def named(name: str) -> Any:
   if name not in names():
     importlib.import_module(BUILT_IN)
   return seqio.get_mixture_or_task(checks.choice("task or mixture", name, names()))
-
-
-def _check_features(name: str, provider: Any) -> None:
-  """Raises `InputError` for examples that are no pair of texts."""
-  features = provider.output_features
-  if features.keys() > {"inputs", "targets"} or any(f.rank != 1 for f in features.values()):
-    raise checks.InputError(
-      f"the examples of {name} have {', '.join(features)}, expected inputs and targets, a "
-      "row of tokens each; leave the others out (of the built-in tasks that end in "
-      "_perceptron take _generation or _rank_classification)"
-    )
 
 
 def rates(provider: Any) -> dict[str, float] | None:

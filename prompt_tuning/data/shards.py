@@ -21,7 +21,7 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from prompt_tuning.data import registry
+from prompt_tuning.data import converters, registry
 from prompt_tuning.data.dataset_config import DatasetConfig
 
 EXAMPLES = 16_384  # that a shard has at least
@@ -64,7 +64,7 @@ def pipeline(
   Shard 0 has the seed of the config; the others' are apart from it, so that the shards of
   a mixture do not all draw the same member, nor the same random numbers.
   """
-  converter = seqio.EncDecFeatureConverter(pack=False)
+  converter = converters.of(provider)
   rows = _examples(config, provider, index, num_shards, converter)
   batches = rows.batch(config.batch_size // num_shards, drop_remainder=True)
   return batches.with_options(_in_order()).prefetch(4)

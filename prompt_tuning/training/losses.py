@@ -2,12 +2,14 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from prompt_tuning import checks
+from prompt_tuning.training.quarters import where_weighted
 from prompt_tuning.types import Array
 
 NORMALIZING_FACTORS = (
@@ -31,6 +33,7 @@ class Loss:
   z_loss: float = 1e-4
   label_smoothing: float = 0.0
   normalizing_factor: float | str | None = None
+  features: ClassVar = ("inputs", "targets")
 
   def __post_init__(self):
     if isinstance(self.normalizing_factor, str):
@@ -71,6 +74,47 @@ class Loss:
     )
     loss, z_loss = losses
     return loss * weights / factor, z_loss * weights / factor
+
+  def rows(self, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+    """See `Criterion`: the batch as it is."""
+    return batch
+
+  def of_hidden(
+    self, hidden: Array, logits_of: Callable[[Array], Array], batch: Mapping[str, Any]
+  ) -> tuple[Array, dict[str, Array]]:
+    """See `Criterion`; sums are "loss", "z_loss", "right" and "tokens"."""
+    targets, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
+
+    def of_tokens(hidden: Array, targets: Array) -> tuple[Array, tuple[Array, Array]]:
+      logits = logits_of(hidden)
+      right = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
+      token_loss, token_z_loss = self.of_tokens(logits, targets)
+      return token_loss, (token_z_loss, right)
+
+    found, (z_loss, right) = where_weighted(of_tokens, weights, hidden, targets)
+    segment_ids = batch.get("decoder_segment_ids")
+    token_loss, token_z_loss = self.weighted((found, z_loss), weights, segment_ids)
+    weights = weights.astype(jnp.float32)
+    total = jnp.sum(token_loss)
+    return total, {
+      "loss": total,
+      "z_loss": jnp.sum(token_z_loss),
+      "right": jnp.sum(right * weights),
+      "tokens": jnp.sum(weights),
+    }
+
+  @staticmethod
+  def metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """T5X's training metrics from the sums of some steps, on the host."""
+    total = {name: sum(float(row[name]) for row in rows) for name in rows[0]}
+    tokens = max(total["tokens"], 1.0)
+    return {
+      "loss": total["loss"] / len(rows),
+      "z_loss": total["z_loss"] / len(rows),
+      "cross_ent_loss": (total["loss"] - total["z_loss"]) / len(rows),
+      "loss_per_nonpadding_target_token": total["loss"] / tokens,
+      "accuracy": total["right"] / tokens,
+    }
 
 
 def token_losses(

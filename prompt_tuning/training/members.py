@@ -22,7 +22,7 @@ import optax
 from flax import nnx
 
 from prompt_tuning.training import steps
-from prompt_tuning.training.losses import Loss
+from prompt_tuning.training.criterion import Criterion
 from prompt_tuning.training.state import Split, TrainState
 from prompt_tuning.types import Array, Constrain, unconstrained
 
@@ -46,7 +46,7 @@ def train_step(
   split: Split,
   optimizer: Optimizer,
   rates: Sequence[Rate],
-  loss: Loss,
+  loss: Criterion,
   at_once: int,
   num_microbatches: int | None = None,
   constrain: Constrain = unconstrained,

@@ -10,13 +10,10 @@ import optax
 from flax import nnx
 
 from prompt_tuning import checks
-from prompt_tuning.training.losses import Loss
-from prompt_tuning.training.quarters import where_weighted
+from prompt_tuning.training.criterion import Batch, Criterion, Sums
 from prompt_tuning.training.state import Split, TrainState
 from prompt_tuning.types import Array, Constrain, unconstrained
 
-Batch = Mapping[str, Any]  # T5X feature names to arrays
-Sums = dict[str, Any]  # float32 scalars that add up over microbatches and steps
 Update = Callable[[TrainState, nnx.State, Batch], tuple[TrainState, Sums]]
 
 
@@ -39,7 +36,7 @@ def features(batch: Batch) -> Batch:
 def loss_and_sums(
   model: Any,
   batch: Batch,
-  loss: Loss,
+  loss: Criterion,
   dropout_key: Array | None,
   share: float = 1.0,
 ) -> tuple[Array, Sums]:
@@ -52,39 +49,19 @@ def loss_and_sums(
     dropout_key: See `PromptedT5.hidden`.
     share: Of what a method adds to the loss of a batch, where this is a part of one.
   """
-  hidden = model.hidden(**features(batch), dropout_key=dropout_key)
-  targets, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
-
-  def of_tokens(hidden: Array, targets: Array) -> tuple[Array, tuple[Array, Array]]:
-    logits = model.logits_of(hidden)
-    right = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
-    token_loss, token_z_loss = loss.of_tokens(logits, targets)
-    return token_loss, (token_z_loss, right)
-
-  found, (z_loss, right) = where_weighted(of_tokens, weights, hidden, targets)
-  segment_ids = batch.get("decoder_segment_ids")
-  token_loss, token_z_loss = loss.weighted((found, z_loss), weights, segment_ids)
-  weights = weights.astype(jnp.float32)
-  total = jnp.sum(token_loss)
+  hidden = model.hidden(**features(loss.rows(batch)), dropout_key=dropout_key)
+  total, sums = loss.of_hidden(hidden, model.logits_of, batch)
   price = model.penalty()
-  if price is not None:
-    price = price * share
-    total = total + price
-  sums = {
-    "loss": total,
-    "z_loss": jnp.sum(token_z_loss),
-    "right": jnp.sum(right * weights),
-    "tokens": jnp.sum(weights),
-  }
-  if price is not None:
-    sums["penalty"] = price
-  return total, sums
+  if price is None:
+    return total, sums
+  total = total + price * share
+  return total, {**sums, "loss": total, "penalty": price * share}
 
 
 def update(
   split: Split,
   optimizer: optax.GradientTransformation,
-  loss: Loss,
+  loss: Criterion,
   num_microbatches: int | None = None,
   constrain: Constrain = unconstrained,
 ) -> Update:
@@ -143,7 +120,7 @@ def update(
 def train_step(
   split: Split,
   optimizer: optax.GradientTransformation,
-  loss: Loss,
+  loss: Criterion,
   num_microbatches: int | None = None,
   constrain: Constrain = unconstrained,
   shardings: TrainState | None = None,
@@ -171,7 +148,7 @@ def check_microbatches(batch_size: int, num_microbatches: int | None) -> None:
     )
 
 
-def eval_step(split: Split, loss: Loss) -> Callable[[dict, nnx.State, Batch], Sums]:
+def eval_step(split: Split, loss: Criterion) -> Callable[[dict, nnx.State, Batch], Sums]:
   """A jitted function (params, frozen, batch) -> sums, without dropout."""
 
   @jax.jit
@@ -181,20 +158,18 @@ def eval_step(split: Split, loss: Loss) -> Callable[[dict, nnx.State, Batch], Su
   return step
 
 
-def metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-  """T5X's training metrics from the sums of some steps, on the host.
+def metrics(loss: Criterion, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+  """The loss's metrics from the sums of some steps, on the host.
 
   Where a method adds something to the loss there is "penalty" too, its mean.
   """
-  total = {name: sum(float(row[name]) for row in rows) for name in rows[0]}
-  tokens = max(total["tokens"], 1.0)
-  price = {name: total[name] / len(rows) for name in ("penalty",) if name in total}
-  cross_entropy = total["loss"] - total["z_loss"] - total.get("penalty", 0.0)
-  return {
-    "loss": total["loss"] / len(rows),
-    "z_loss": total["z_loss"] / len(rows),
-    "cross_ent_loss": cross_entropy / len(rows),
-    "loss_per_nonpadding_target_token": total["loss"] / tokens,
-    "accuracy": total["right"] / tokens,
-    **price,
-  }
+  prices = [float(row.get("penalty", 0.0)) for row in rows]
+  of_task = [
+    {**row, "loss": float(row["loss"]) - price}
+    for row, price in zip(rows, prices, strict=True)
+  ]
+  found = loss.metrics(of_task)
+  if "penalty" not in rows[0]:
+    return found
+  price = sum(prices) / len(prices)
+  return {**found, "loss": found["loss"] + price, "penalty": price}

@@ -136,15 +136,24 @@ def test_every_task_of_a_mixture_is_applied_and_written(
   assert {r["prediction"] for r in rows} <= {"entailment", "contradiction", "neutral"}
 
 
-@pytest.mark.parametrize("part", ["_perceptron", "_perceptron_test"])
-def test_tasks_that_bring_their_candidates_are_refused_with_a_way_out(
-  trained, run, command, tmp_path, data_dir, part
+def test_candidates_of_an_example_are_ranked_as_label_words_are(evaluated):
+  pairs, together = "taskless_super_glue_cb_v102", "super_glue_cb_v102_perceptron_test"
+  lengths = {"inputs": 64, "targets": 16, "is_correct": 3}
+  words, _ = evaluated(pairs, "validation")
+  given, _ = evaluated(together, "validation", TASK_FEATURE_LENGTHS=lengths)
+  assert given["tasks"][together] == words["tasks"][pairs]
+
+
+def test_an_ensemble_refuses_candidates_with_a_way_out(
+  prompts, run, command, tmp_path, data_dir
 ):
   given = {
-    "MIXTURE_OR_TASK_NAME": f"super_glue_cb_v102{part}",
-    "PROMPT_FILE": str(trained.folder / "prompt.safetensors"),
+    "MIXTURE_OR_TASK_NAME": "super_glue_cb_v102_perceptron_test",
+    "MIXTURE_OR_TASK_MODULE": None,
+    "TASK_FEATURE_LENGTHS": None,
+    "PROMPT_FILES": list(prompts.values()),
     "utils.DatasetConfig.split": "validation",
   }
-  found = run([*command("eval", tmp_path / "e", **given), f"--tfds_data_dir={data_dir}"])
-  assert found.status == 2
-  assert "is_correct" in found.err and "_rank_classification" in found.err
+  arguments = command("ensemble", tmp_path / "e", **given)
+  found = run([*arguments, f"--tfds_data_dir={data_dir}"])
+  assert found.status == 2 and "_generation" in found.err, found.err

@@ -57,10 +57,10 @@ def test_distance_has_its_price_once_a_batch(byte_t5, batch, microbatches):
 
 def test_it_stands_apart_from_the_cross_entropy():
   rows = [{"loss": 9.0, "z_loss": 1.0, "right": 1.0, "tokens": 2.0, "penalty": 3.0}] * 2
-  found = steps.metrics(rows)
+  found = steps.metrics(Loss(), rows)
   assert found["penalty"] == 3 and found["cross_ent_loss"] == 5 and found["loss"] == 9
   without = [{k: v for k, v in row.items() if k != "penalty"} for row in rows]
-  assert "penalty" not in steps.metrics(without)
+  assert "penalty" not in steps.metrics(Loss(), without)
 
 
 def test_the_dearer_it_is_the_nearer_it_stays(byte_t5, batch):
