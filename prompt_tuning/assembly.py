@@ -139,6 +139,11 @@ def steered(
     check_vocabulary(vocabulary, base)
   else:
     _check_start(base, method.prompt, vocabulary)
+    if method.prompt.num_prompts != 1:
+      raise checks.InputError(
+        f"num_prompts is {method.prompt.num_prompts}, expected 1, since a method has one "
+        "set of variables for all examples; train each in a run of its own"
+      )
   table = functools.partial(_table, base.model)
   return method.steered(Given(base.model, key, table, vocabulary.load, visible))
 

@@ -57,16 +57,7 @@ class Given:
   visibility: Set[str] = masks.FULL
 
   def prompts(self, prompt: Prompt) -> Array:
-    """[1, prompt_len, d_model] float32, as the prompt's settings say.
-
-    Raises:
-      InputError: They say several prompts.
-    """
-    if prompt.num_prompts != 1:
-      raise checks.InputError(
-        f"num_prompts is {prompt.num_prompts}, expected 1, since the method has one set of "
-        "variables for all examples; train each in a run of its own"
-      )
+    """[num_prompts, prompt_len, d_model] float32, as the prompt's settings say."""
     d_model = self.model.config.d_model
     return prompt.initialize(self.key, d_model, self.table, self.vocabulary)
 
