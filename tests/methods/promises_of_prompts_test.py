@@ -164,3 +164,16 @@ def test_what_is_exported_answers_as_it_did(trained, rows, tmp_path):
   np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
   untrained = trained.split.merge(trained.before, trained.split.frozen)
   assert np.abs(LOGITS(untrained, **steps.features(rows)) - expected).max() > 1e-4
+
+
+def test_a_step_leaves_the_prompt_that_it_makes_or_its_variables(trained, tmp_path):
+  trained.learned.save_step(epath.Path(tmp_path), 2, trained.params)
+  folder = tmp_path / "numpy_checkpoints" / "checkpoint_2"
+  method = trained.learned.method
+  if method.leaves_prompts:
+    trained.learned.save_best(epath.Path(tmp_path), trained.params, {})
+    best = formats.load_prompt(str(tmp_path / "prompt.safetensors"))
+    np.testing.assert_array_equal(formats.load_prompt(str(folder)), best)
+  else:
+    names = {method.t5x_path(path).replace("/", ".") for path in trained.params}
+    assert {path.name for path in folder.iterdir()} == names

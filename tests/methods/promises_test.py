@@ -157,7 +157,6 @@ def test_every_variable_has_a_gradient_from_the_second_step_on(learning, batch, 
     assert np.isfinite(value).all() and np.any(value != before[path]), path
 
 
-<<<<<<< HEAD
 @every_method
 def test_as_many_numbers_learn_as_its_docstring_says(learning, batch, name):
   learned = learning(name, batch).learned[0]
@@ -240,27 +239,3 @@ def test_the_tables_have_every_method():
   of_prompts = {"residual", "low_rank", "multi_task", "wayward"}  # promises_of_prompts
   found = {method.name for method, _ in METHODS.values()} | of_prompts
   assert found == methods.METHODS.keys()
-=======
-def test_what_is_exported_answers_as_it_did(trained, rows, tmp_path):
-  trained.learned.save_best(epath.Path(tmp_path), trained.params, {"step": 2})
-  assert trained.learned.best(tmp_path).exists()
-  model = trained.split.merge(trained.params, trained.split.frozen)
-  expected = LOGITS(model, **steps.features(rows))
-  found = LOGITS(reloaded(trained, str(tmp_path)), **steps.features(rows))
-  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-  untrained = trained.split.merge(trained.before, trained.split.frozen)
-  assert np.abs(LOGITS(untrained, **steps.features(rows)) - expected).max() > 1e-4
-
-
-def test_a_step_leaves_the_prompt_that_it_makes_or_its_variables(trained, tmp_path):
-  trained.learned.save_step(epath.Path(tmp_path), 2, trained.params)
-  folder = tmp_path / "numpy_checkpoints" / "checkpoint_2"
-  method = trained.learned.method
-  if method.leaves_prompts:
-    trained.learned.save_best(epath.Path(tmp_path), trained.params, {})
-    best = formats.load_prompt(str(tmp_path / "prompt.safetensors"))
-    np.testing.assert_array_equal(formats.load_prompt(str(folder)), best)
-  else:
-    names = {method.t5x_path(path).replace("/", ".") for path in trained.params}
-    assert {path.name for path in folder.iterdir()} == names
->>>>>>> wt_makers
