@@ -119,7 +119,8 @@ class Attempt:
     key = jax.random.fold_in(given.key, 1)
     router = Attending(key, d_model, self.units, temperature)
     bank = PromptBank(given.prompts(self.prompt), through=behind)
-    return PromptedT5(given.model, bank, steering=Steering(router=router))
+    steering, visible = Steering(router=router), given.visibility
+    return PromptedT5(given.model, bank, visibility=visible, steering=steering)
 
   def _read(self, shape: tuple[int, int]) -> np.ndarray:
     for path, source in zip(self.sources, self._arrays, strict=True):

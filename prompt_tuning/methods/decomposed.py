@@ -96,7 +96,8 @@ class DecomposedPrompt:
     b = jnp.zeros((self.rank, d_model), jnp.float32)
     offset = LowRankOffset(a, b, self.rate, self.prompt.length)
     bank = PromptBank(given.prompts(self.prompt))
-    return PromptedT5(given.model, bank, steering=Steering(offset=offset))
+    steering, visible = Steering(offset=offset), given.visibility
+    return PromptedT5(given.model, bank, visibility=visible, steering=steering)
 
   def folded(self, trained: Mapping[str, ArrayLike]) -> Folded:
     """A and B as they act."""

@@ -70,7 +70,8 @@ class LatePrompt:
       )
     prompts = below(given.model, given.prompts(self.prompt), self.first)
     steering = Steering(first=self.first)
-    return PromptedT5(given.model, PromptBank(prompts), steering=steering)
+    bank, visible = PromptBank(prompts), given.visibility
+    return PromptedT5(given.model, bank, visibility=visible, steering=steering)
 
   def folded(self, trained: Mapping[str, ArrayLike]) -> Folded:
     """Nothing to fold."""

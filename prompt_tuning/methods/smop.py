@@ -68,7 +68,8 @@ class MixtureOfPrompts:
     draw = nnx.initializers.lecun_normal()
     router = TopOne(draw(jax.random.fold_in(given.key, 1), shape, jnp.float32))
     bank = PromptBank(given.prompts(several))
-    return PromptedT5(given.model, bank, steering=Steering(router=router))
+    steering, visible = Steering(router=router), given.visibility
+    return PromptedT5(given.model, bank, visibility=visible, steering=steering)
 
   def folded(self, trained: Mapping[str, ArrayLike]) -> Folded:
     """Nothing to fold."""
