@@ -34,6 +34,13 @@ MIXTURE_OR_TASK_MODULE = 'candidate_tasks'
 TASK_FEATURE_LENGTHS = {'inputs': 16, 'targets': 4, 'is_correct': 2}
 """
 
+SWEEP_GIN = """
+include 'rank_prompt_finetune.gin'
+include 'prompt_tuning/configs/runs/prompt_sweep.gin'
+include 'rank_prompt_finetune.gin'
+SWEEP_LEARNING_RATES = [0.3, 0.1]
+"""
+
 AFTER_GIN = """
 include 'tiny_model.gin'
 include 'prompt_tuning/configs/runs/prompt_{run}.gin'
@@ -132,10 +139,23 @@ def test_it_resumes_exactly(ranked, ranking, run, tmp_path):
   for steps in (7, 12):
     found = run(ranking("train", "prompt_finetune", tmp_path, TRAIN_STEPS_RELATIVE=steps))
     assert found.status == 0, found.err
-  assert "continuing" in found.err + found.out
+  assert "continuing" in found.err
+  assert "other shapes than foreseen" not in found.err
   np.testing.assert_array_equal(prompt(tmp_path).prompt, prompt(ranked).prompt)
   ours, theirs = ([(r["loss"], r["accuracy"]) for r in rows(f)] for f in (tmp_path, ranked))
   assert ours == theirs
+
+
+def test_members_of_a_sweep_learn_what_a_run_alone_learns(ranked, ranking, run, tmp_path):
+  (tmp_path / "sweep.gin").write_text(SWEEP_GIN)
+  arguments = ranking("train", "prompt_finetune", tmp_path / "sweep")
+  flags = [x for x in arguments if not x.startswith("--gin_file")][1:]
+  found = run(["sweep", f"--gin_file={tmp_path / 'sweep.gin'}", *flags])
+  assert found.status == 0, found.err
+  member = tmp_path / "sweep" / "members" / "lr0.3"
+  np.testing.assert_allclose(
+    prompt(member).prompt, prompt(ranked).prompt, rtol=1e-3, atol=1e-3
+  )
 
 
 def test_another_margin_is_another_run(ranked, ranking, run):
