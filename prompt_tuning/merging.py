@@ -59,6 +59,7 @@ def merge(
   Raises:
     InputError: The method cannot be merged, or was trained for another model.
   """
+  options.check("t5x")
   file = formats.find_method(source)
   if file is None:
     raise checks.InputError(

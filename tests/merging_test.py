@@ -10,6 +10,7 @@ from etils import epath
 
 from prompt_tuning import assembly, checks, formats, inspection, merging, trees
 from prompt_tuning.checkpoints import t5x
+from prompt_tuning.checkpoints.leaves import Inline
 from prompt_tuning.cli import main as cli
 from prompt_tuning.convert import Options
 from prompt_tuning.data.vocabularies import Bytes
@@ -134,6 +135,19 @@ def test_dtype_and_step_are_as_asked(model, trained, tmp_path):
     np.testing.assert_array_equal(leaf.read(), exact[name].astype(ml_dtypes.bfloat16))
 
 
+def test_what_lies_in_bfloat16_is_rounded_once_and_read_in_parts():
+  kernel = np.random.default_rng(0).normal(size=(4, 6)).astype(ml_dtypes.bfloat16)
+  exact = kernel.astype(np.float32) * np.float32(1.01) + np.float32(0.003)
+  changed = merging.Changed(Inline(kernel), lambda x: x * np.float32(1.01) + 0.003)
+  assert changed.shape == (4, 6) and changed.dtype == ml_dtypes.bfloat16
+  found = changed.read(dtype=np.dtype(np.float32))
+  np.testing.assert_array_equal(found, exact, strict=True)
+  rounded = exact.astype(ml_dtypes.bfloat16)
+  np.testing.assert_array_equal(changed.read(), rounded, strict=True)
+  part = (slice(1, 3), slice(2, 6))
+  np.testing.assert_array_equal(changed.read(part), rounded[part], strict=True)
+
+
 def test_another_method_is_refused_by_name(model, trained, tmp_path):
   source, _ = trained(PrefixTuning(length=2))
   with pytest.raises(checks.InputError, match="the method prefix, expected ia3 or lora"):
@@ -154,6 +168,13 @@ def test_a_model_of_another_size_is_refused(trained, tiny_t5, tmp_path):
   t5x.save(epath.Path(tmp_path), trees.values(tiny_t5), 7)
   with pytest.raises(checks.InputError, match="does not fit the model"):
     merging.merge(source, str(tmp_path / "merged"), str(tmp_path))
+
+
+@pytest.mark.parametrize("options", [Options(dtype="int8"), Options(step=-1)])
+def test_options_without_sense_are_refused(model, trained, tmp_path, options):
+  source, _ = trained(IA3())
+  with pytest.raises(checks.InputError, match=r"int8|--step is -1"):
+    merging.merge(source, str(tmp_path / "merged"), model, options)
 
 
 def test_what_is_no_method_is_refused(model, tmp_path):

@@ -88,9 +88,8 @@ class Prefix(nnx.Module):
 
   def _of(self, name: str) -> tuple[KeysValues, ...]:
     units = None if self.perceptron is None else self.perceptron()
-    return tuple(
-      place.front(units) for path, place in self.places.items() if path.endswith(name)
-    )
+    paths = (path for path in self.places if path.endswith(name))
+    return tuple(self.places[path].front(units) for path in sorted(paths, key=_layer))
 
   def encoder(self) -> Context:
     """See `steering.KeyValueFronts`."""
@@ -102,12 +101,16 @@ class Prefix(nnx.Module):
     return Fronts(self._of("/self_attention"), self._of("/encoder_decoder_attention"))
 
 
+def _layer(path: str) -> int:
+  """3 of "encoder/layers_3/attention"; names do not sort as numbers do."""
+  return int(path.split("/")[1].removeprefix("layers_"))
+
+
 def of_prompt(model: T5, prompt: Array) -> dict[str, KeysValues]:
   """What a model makes of a prompt [prompt_len, d_model], where a prefix takes its place.
 
   Returns:
-    {path of an attention: keys and values, each [1, prompt_len, num_heads, d_kv]}, of each
-    kind of attention in the order of its layers.
+    {path of an attention: keys and values, each [1, prompt_len, num_heads, d_kv]}.
   """
   length, dtype = prompt.shape[0], model.dtype
   rows = prompt[None].astype(dtype)

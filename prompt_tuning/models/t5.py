@@ -197,8 +197,8 @@ class T5(nnx.Module):
     """
     length, front = decoder_input_tokens.shape[1], 0 if fronts is None else fronts.length
     masked = mask_bias(visible_front(self_mask, front), self.dtype)
-    within = self.decoder.positions(length, front, self.dtype, positions)
-    self_biases = [x + masked for x in within]
+    of_positions = self.decoder.positions(length, front, self.dtype, positions)
+    self_biases = [x + masked for x in of_positions]
     biases = (self_biases, mask_bias(visible_front(cross_mask, front), self.dtype))
     caches = self.decoder.start(encoded, 0, 1, fronts)
     x = self.embed(decoder_input_tokens)

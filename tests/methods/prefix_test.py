@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from given import features, given, logits
 
 from prompt_tuning import checks
@@ -161,6 +162,23 @@ def test_a_perceptron_starts_as_the_prefix_without(tiny_t5, batch):
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
   untuned = logits(PromptedT5(tiny_t5), *features(batch))
   assert np.abs(expected - untuned).max() > 1e-2
+
+
+def test_layers_come_in_their_order_however_many():
+  places = {
+    f"{owner}/layers_{i}/{name}": Place(KeysValues(*[jnp.full((1, 1, 1), i + shift)] * 2))
+    for i in range(12)
+    for owner, name, shift in (
+      ("encoder", "attention", 0.0),
+      ("decoder", "self_attention", 100.0),
+      ("decoder", "encoder_decoder_attention", 200.0),
+    )
+  }
+  prefix = nnx.merge(*nnx.split(Prefix(places, None)))
+  found = [prefix.encoder().layers, prefix.decoder().own, prefix.decoder().cross]
+  for kind, layers in enumerate(found):
+    keys = [float(layer.keys.reshape(())) for layer in layers]
+    assert keys == [100 * kind + i for i in range(12)]
 
 
 @pytest.mark.parametrize("hidden", [0, -1, 2.5, True])
