@@ -5,8 +5,9 @@
   cross-attention            P P | encoder output
 
 They start as what the frozen model makes of a prompt, read as an input that sees no tokens
-and as the beginning of an answer to it. Nothing is among the tokens, so that packed rows
-leave no room, and all rows share one prefix.
+and, a tenth of it, as the beginning of an answer: whole, that would be another's answer in
+front of each. Nothing is among the tokens, so that packed rows leave no room, and all rows
+share one prefix.
 """
 
 import dataclasses
@@ -30,6 +31,8 @@ from prompt_tuning.types import Array, ArrayLike, Tunable
 _PLACES = "steering/fronts/places/"
 _PERCEPTRON = "steering/fronts/perceptron/"
 _AXES = ("prompt", "heads", "kv")
+_OWN = "/self_attention"  # of the decoder
+_SHARE_OF_OWN = 0.1
 
 
 class Place(nnx.Module):
@@ -98,7 +101,7 @@ class Prefix(nnx.Module):
 
   def decoder(self) -> Fronts:
     """See `steering.KeyValueFronts`."""
-    return Fronts(self._of("/self_attention"), self._of("/encoder_decoder_attention"))
+    return Fronts(self._of(_OWN), self._of("/encoder_decoder_attention"))
 
 
 def _layer(path: str) -> int:
@@ -126,10 +129,20 @@ def of_prompt(model: T5, prompt: Array) -> dict[str, KeysValues]:
   _, caches = model.decoder(rows, caches, None, biases, Dropout())
   for i, cache in enumerate(caches):
     layer = f"decoder/layers_{i}"
-    found[f"{layer}/self_attention"] = KeysValues(cache.keys, cache.values)
+    found[layer + _OWN] = KeysValues(cache.keys, cache.values)
     crossed = KeysValues(cache.cross_keys, cache.cross_values)
     found[f"{layer}/encoder_decoder_attention"] = crossed
   return found
+
+
+def _starting(found: Mapping[str, KeysValues]) -> dict[str, KeysValues]:
+  """What a prefix starts as, each [prompt_len, num_heads, d_kv] float32."""
+
+  def starting(path: str, whole: KeysValues) -> KeysValues:
+    share = _SHARE_OF_OWN if path.endswith(_OWN) else 1.0
+    return jax.tree.map(lambda x: x[0].astype(jnp.float32) * share, whole)
+
+  return {path: starting(path, whole) for path, whole in found.items()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -164,8 +177,7 @@ class PrefixTuning:
   def steered(self, given: Given) -> PromptedT5:
     """See `Method`."""
     (prompt,) = given.prompts(Prompt(length=self.length, start=self.start))
-    found = of_prompt(given.model, prompt)
-    learned, perceptron = jax.tree.map(lambda x: x[0].astype(jnp.float32), found), None
+    learned, perceptron = _starting(of_prompt(given.model, prompt)), None
     if self.hidden is not None:
       perceptron = Perceptron(jax.random.fold_in(given.key, 1), self.length, self.hidden)
       back = jnp.linalg.pinv(perceptron())

@@ -18,7 +18,7 @@ from prompt_tuning.models.context import KeysValues
 from prompt_tuning.prompts import masks
 from prompt_tuning.prompts.bank import PromptBank
 from prompt_tuning.prompts.prompted import PromptedT5, sequence_scores, shift_right
-from prompt_tuning.prompts.start import RandomUniform
+from prompt_tuning.prompts.start import Prompt, RandomUniform
 from prompt_tuning.prompts.steering import Steering
 
 LENGTH = 3
@@ -92,6 +92,19 @@ def test_the_decoder_s_prefix_starts_as_its_own_view_of_the_prompt(tiny_t5, batc
       (cross.values, layer.cross_values),
     ):
       np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_it_starts_as_what_is_made_of_the_prompt(tiny_t5):
+  method = PrefixTuning(length=LENGTH)
+  (prompt,) = given(tiny_t5).prompts(Prompt(length=LENGTH, start=method.start))
+  places = method.steered(given(tiny_t5)).steering.fronts.places
+  for path, found in of_prompt(tiny_t5, prompt).items():
+    share = 0.1 if path.endswith("/self_attention") else 1.0
+    for one, other in (
+      (places[path].keys, found.keys),
+      (places[path].values, found.values),
+    ):
+      np.testing.assert_allclose(one[...], share * other[0], rtol=1e-5, atol=1e-6)
 
 
 def test_many_rows_share_one_prefix(random, batch):
