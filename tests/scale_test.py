@@ -18,11 +18,11 @@ BINDINGS = ["TRAIN_STEPS_RELATIVE = 1", "EVAL_PERIOD = 1"]
 
 @pytest.mark.slow
 def test_a_rung_is_run_once_and_summed_up(tmp_path):
-  files = ("models/t5_1_1_reviews.gin", "models/sizes/reviews_1m.gin")
+  files = ("models/t5_1_1_reviews.gin", "models/sizes/reviews_300k.gin")
   shape = config.query("MODEL", files)
   assert isinstance(shape, T5Config)
   t5x.save(epath.Path(tmp_path), trees.values(T5.random(shape, jax.random.key(0))), 7)
-  rungs = [scale.Rung("one", "1m", str(tmp_path))]
+  rungs = [scale.Rung("one", "300k", str(tmp_path))]
   out = tmp_path / "out"
 
   (row,) = scale.scale(out, rungs, 2, BINDINGS)
@@ -37,11 +37,11 @@ def test_a_rung_is_run_once_and_summed_up(tmp_path):
     assert row[method]["values"] == values
     assert row[method]["mean"] == statistics.fmean(values)
     assert row[method]["spread"] == pytest.approx(statistics.stdev(values))
-  assert row["parameters"] == 1_100_832 and row["examples"] == 1000
+  assert row["parameters"] == 287_072 and row["examples"] == 1000
   assert row["majority"] == pytest.approx(51.8)
   assert json.loads((out / "scale.json").read_text()) == [row]
   assert (
-    f"| one | 1,100,832 | 51.8 | {row['untuned']:.1f} |" in (out / "scale.md").read_text()
+    f"| one | 287,072 | 51.8 | {row['untuned']:.1f} |" in (out / "scale.md").read_text()
   )
 
   marks = {path: path.stat().st_mtime_ns for path in summaries}
