@@ -16,7 +16,7 @@ demo: $(VENV)/installed
 	  --gin.MODEL_DIR="'$(DEMO_DIR)'"
 
 test: $(VENV)/installed $(VENV)/clients
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Each writes its part of docs/benchmarks.json when it is done.
 BENCHMARKS := training_speed step_speed step_memory_peak sweep_speed saving start compiling

@@ -23,8 +23,8 @@ from prompt_tuning.models.parameters import Parameters
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.prompts.bank import PromptBank
 from prompt_tuning.prompts.prompted import PromptedT5
+from prompt_tuning.training import losses, steps
 from prompt_tuning.training import state as states
-from prompt_tuning.training import steps
 from prompt_tuning.training.losses import Loss
 
 
@@ -59,7 +59,7 @@ def operations() -> worker.Answer:
 
   Attention and losses are made without loops, whose bodies would count once.
   """
-  steps.where_weighted = lambda losses, weights, *rows: losses(*rows)
+  losses.where_weighted = lambda of_tokens, weights, *rows: of_tokens(*rows)
   counted = lowered(ours.CONFIG.num_encoder_layers, kernels.plain).compile().cost_analysis()
   return {"flops": (counted or {})["flops"]}
 

@@ -95,7 +95,7 @@ def find(path: epath.Path) -> epath.Path | None:
   folder = path / f"checkpoint_{steps[-1]}" if steps else path
   if not folder.is_dir():
     return None
-  found = [c for c in folder.iterdir() if c.name.endswith(".prompt") and c.is_file()]
+  found = [c for c in folder.iterdir() if c.name.split(".")[-1] == "prompt" and c.is_file()]
   if len(found) > 1:
     listed = ", ".join(sorted(child.name for child in found))
     raise checks.InputError(

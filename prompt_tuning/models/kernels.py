@@ -66,33 +66,43 @@ def by_head(
   biases: Sequence[Array],
 ) -> Array:
   """Few heads of one row at a time, whose logits stay in the cache of a CPU."""
-  batch, length, heads, _ = queries.shape
+  _, length, heads, _ = queries.shape
   logits = length * keys.shape[1]
   if logits < _LARGE:
     return plain(queries, keys, values, biases)
   group = max(
     (n for n in range(1, heads + 1) if heads % n == 0 and n * logits <= _CACHED), default=1
   )
+  return _in_turns(queries, keys, values, list(biases), group)
 
-  def split(x: Array) -> Array:
-    return jnp.swapaxes(x, 1, 2).reshape(-1, group, *x.shape[1::2])
 
-  found = _in_turns(split(queries), split(keys), split(values), list(biases), heads)
-  return jnp.swapaxes(found.reshape(batch, heads, length, -1), 1, 2)
+def _split(x: Array, group: int) -> Array:
+  """[batch, length, num_heads, ...] -> [turns, group, length, ...]."""
+  return jnp.swapaxes(x, 1, 2).reshape(-1, group, x.shape[1], *x.shape[3:])
+
+
+def _joined(x: Array, like: Array) -> Array:
+  """[turns, group, length, ...] -> the shape of `like`, [batch, length, num_heads, ...]."""
+  batch, length, heads, *rest = like.shape
+  return jnp.swapaxes(x.reshape(batch, heads, length, *rest), 1, 2)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _in_turns(
-  queries: Array, keys: Array, values: Array, biases: list[Array], heads: int
+  queries: Array, keys: Array, values: Array, biases: list[Array], group: int
 ) -> Array:
-  """[turns, group, length, d_kv] each -> the same: one turn after the other."""
-  return _forward(queries, keys, values, biases, heads)[0]
+  """See `Kernel`: so many heads of a row after the other."""
+  return _forward(queries, keys, values, biases, group)[0]
 
 
 def _forward(
-  queries: Array, keys: Array, values: Array, biases: list[Array], heads: int
+  queries: Array, keys: Array, values: Array, biases: list[Array], group: int
 ) -> tuple[Array, Any]:
-  """And what the backward pass makes the weights of, which are not kept."""
+  """And what the backward pass makes the weights of, which are not kept.
+
+  What lies around anyway is kept as it lies: queries, keys and values.
+  """
+  heads = queries.shape[2]
 
   def turn(part: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array]:
     query, key, value, number = part
@@ -102,29 +112,42 @@ def _forward(
     total = jnp.sum(weights, axis=-1, keepdims=True)
     return (weights @ value) / total, highest, 1.0 / total
 
-  numbers = jnp.arange(len(queries), dtype=jnp.int32)
-  found, *sums = jax.lax.map(turn, (queries, keys, values, numbers))
-  return found, (queries, keys, values, biases, found, *sums)
+  each = [_split(x, group) for x in (queries, keys, values)]
+  found, *sums = jax.lax.map(turn, (*each, _numbers(each)))
+  return _joined(found, queries), (queries, keys, values, biases, *sums)
 
 
-def _backward(heads: int, kept: Any, slopes: Array) -> tuple[Array, Array, Array, list]:
-  """The gradients, from results and totals (Dao et al. 2022, appendix B)."""
-  queries, keys, values, biases, found, highest, scales = kept
+def _backward(group: int, kept: Any, slopes: Array) -> tuple[Array, Array, Array, list]:
+  """The gradients; the weights are made of the logits again, without their sums."""
+  queries, keys, values, biases, highest, scales = kept
+  heads = queries.shape[2]
 
   def turn(part: tuple[Array, ...]) -> tuple[Array, Array, Array]:
-    query, key, value, out, highest, scale, slope, number = part
+    query, key, value, highest, scale, slope, number = part
     weights = jnp.exp(_logits(query, key, number, biases, heads) - highest) * scale
     by_weights = slope @ jnp.swapaxes(value, 1, 2)
-    by_logits = weights * (by_weights - jnp.sum(slope * out, axis=-1, keepdims=True))
+    mean = jnp.sum(weights * by_weights, axis=-1, keepdims=True)
+    by_logits = weights * (by_weights - mean)
     return (
       by_logits @ key,
       jnp.swapaxes(by_logits, 1, 2) @ query,
       jnp.swapaxes(weights, 1, 2) @ slope,
     )
 
-  numbers = jnp.arange(len(queries), dtype=jnp.int32)
-  each = (queries, keys, values, found, highest, scales, slopes, numbers)
-  return *jax.lax.map(turn, each), [jnp.zeros_like(bias) for bias in biases]
+  query, key, value, slope = (_split(x, group) for x in (queries, keys, values, slopes))
+  each = (query, key, value, highest, scales, slope, _numbers([query]))
+  by_query, by_key, by_value = jax.lax.map(turn, each)
+  return (
+    _joined(by_query, queries),
+    _joined(by_key, keys),
+    _joined(by_value, values),
+    [jnp.zeros_like(bias) for bias in biases],
+  )
+
+
+def _numbers(turns: Sequence[Array]) -> Array:
+  """Of the turns, from 0."""
+  return jnp.arange(len(turns[0]), dtype=jnp.int32)
 
 
 _in_turns.defvjp(_forward, _backward)

@@ -2,7 +2,8 @@
 
 Rows are as long as their features say and answers are a few tokens, so most positions are
 padding, while logits are the widest thing that a model makes. Positions that count go to
-the front of their row, and quarters of the length in which no row has any are left out:
+the front of their row, and quarters of the length (of 8 positions at least) in which no row
+has any are left out. In small:
 
   weights            counted first       made
   1 1 . . . . . .    1 1|. .|. .|. .     yes yes no no
@@ -22,6 +23,7 @@ import jax.numpy as jnp
 from prompt_tuning.types import Array
 
 _PARTS = 4
+_LEAST = 8  # positions of a part: products of fewer rows wait for the matrix
 _Args = tuple[Array, ...]
 Losses = Callable[[Array, Array], tuple[Array, Any]]
 
@@ -42,12 +44,13 @@ def where_weighted(
     What `losses` returns, each [batch, length]; of positions of weight 0 it has no meaning.
   """
   length = weights.shape[1]
-  size = -(-length // _PARTS)
+  size = max(_LEAST, -(-length // _PARTS))
+  parts = -(-length // size)
   order = jnp.argsort(weights == 0, axis=1, stable=True)
   counted = jnp.max(jnp.sum(weights != 0, axis=1))
 
   def in_front(x: Array) -> Array:
-    fill = [(0, 0), (0, _PARTS * size - length), *[(0, 0)] * (x.ndim - 2)]
+    fill = [(0, 0), (0, parts * size - length), *[(0, 0)] * (x.ndim - 2)]
     return jnp.pad(_picked(x, order), fill)
 
   front = (in_front(hidden.astype(jnp.float32)), in_front(targets))
