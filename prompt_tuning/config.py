@@ -28,6 +28,7 @@ CONFIGURABLES = {
   "models.T5Config": "prompt_tuning.models.config:T5Config",
   "seqio.SentencePieceVocabulary": "prompt_tuning.data.vocabularies:SentencePiece",
   "seqio.ByteVocabulary": "prompt_tuning.data.vocabularies:Bytes",
+  "vocabularies.Tokenizer": "prompt_tuning.data.vocabularies:Tokenizer",
   "prompts.Prompt": "prompt_tuning.prompts.start:Prompt",
   "prompts.RandomUniform": "prompt_tuning.prompts.start:RandomUniform",
   "prompts.SampledVocab": "prompt_tuning.prompts.start:SampledVocab",
