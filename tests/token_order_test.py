@@ -98,7 +98,9 @@ def test_a_tokenizer_s_own_eos_wins(tmp_path):
   assert found == special_tokens.of(folder / "tokenizer.json")
   assert (found.count, found.bos, found.reserved) == (6, 2, frozenset({2, 3, 4}))
   assert found.order() == TokenOrder(4, 3)
-  (tmp_path / "tokenizer_config.json").unlink()
+  (tmp_path / "tokenizer_config.json").rename(tmp_path / "special_tokens_map.json")
+  assert special_tokens.of(folder) == found
+  (tmp_path / "special_tokens_map.json").unlink()
   assert special_tokens.of(folder).eos == 1
 
 
@@ -111,6 +113,8 @@ def test_a_tokenizer_s_own_eos_wins(tmp_path):
     ("tokenizer", '{"model": {"vocab": {}}}'),
     ("tokenizer", '{"model": {"vocab": {"a": 0}}, "added_tokens": [{"id": 1}]}'),
     ("tokenizer", '{"model": {"vocab": {"a": "b"}}}'),
+    ("tokenizer", '{"model": {"vocab": {"a": 1099511627776}}}'),
+    ("tokenizer", '{"model": {"vocab": {"a": -1}}}'),
     ("tokenizer_config", "nothing"),
     ("config", "\0"),
   ],
