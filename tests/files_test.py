@@ -1,6 +1,7 @@
 """Paths into packages: ours, and others that are installed."""
 
 import sys
+import types
 
 import pytest
 
@@ -31,8 +32,9 @@ def test_a_path_stays_in_that_package(package, rest):
     files.path(f"package://some_weights/{rest}")
 
 
-@pytest.mark.parametrize("name", ["llm_nothing_here", "__main__", "bisect"])
-def test_a_package_that_is_missing_is_named_as_pip_knows_it(name):
+@pytest.mark.parametrize("name", ["llm_nothing_here", "made_here", "bisect"])
+def test_a_package_that_is_missing_is_named_as_pip_knows_it(name, monkeypatch):
+  monkeypatch.setitem(sys.modules, "made_here", types.ModuleType("made_here"))
   with pytest.raises(checks.InputError, match=f"pip install {name.replace('_', '-')}`"):
     files.path(f"package://{name}/model.gguf")
 

@@ -155,7 +155,7 @@ def test_what_a_model_here_does_not_compute_is_refused_by_name(write, changes, m
 @pytest.mark.parametrize(
   ("name", "array", "message"),
   [
-    ("rope_freqs.weight", np.ones(8, np.float32), "rope_freqs.weight"),
+    ("rope_freqs.weight", np.ones(8, np.float32), "scales positions.* 'rope_freqs.weight'"),
     ("blk.0.attn_output.bias", np.ones(64, np.float32), r"\+ blk.0.attn_output.bias"),
     ("x", np.ones(8, np.float32), r"\+ x$"),
     ("token_embd.weight", None, "token_embd.weight is not in it"),

@@ -158,6 +158,11 @@ def test_decoding_ends_at_eos_and_skips_what_is_no_text(vocabulary):
   assert vocabulary.decode([]) == ""
 
 
+def test_an_eos_that_is_an_ordinary_token_is_no_text_either(tmp_path, tokenizer):
+  vocabulary = Tokenizer(str(save(tmp_path, tokenizer, eos="!"))).load()
+  assert vocabulary.decode([*vocabulary.encode("a film"), 1]) == "a film"
+
+
 def test_tensorflow_gets_the_same_ids_of_one_text_and_of_several(vocabulary):
   texts = ["a film", "", "жук 🎬 isn't"]
   expected = [vocabulary.encode(text) for text in texts]
@@ -233,6 +238,14 @@ def test_a_gguf_file_has_the_tokenizer_that_it_was_made_of(tmp_path, cut):
   assert found.encode("<|end|>") != [1]
   asked = Tokenizer(place.path, specials=True).load()
   assert asked.encode("<|end|><|start|>") == [1, tokenizer.token_to_id("<|start|>")]
+
+
+def test_smollm_cuts_numbers_into_digits(tmp_path, tokenizer):
+  counts = {}
+  for cut in ("smollm", "gpt-2"):
+    path = gguf_of(tmp_path / f"{cut}.gguf", tokenizer, pre=cut)
+    counts[cut] = len(Tokenizer(str(path)).load().encode("7919"))
+  assert counts["gpt-2"] < counts["smollm"] == 4
 
 
 def test_qwen2_composes_what_llama_leaves_apart(tmp_path):
