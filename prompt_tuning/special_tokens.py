@@ -20,10 +20,11 @@ from prompt_tuning import checks, gguf_header
 from prompt_tuning.token_order import TokenOrder
 
 TOKENIZER = "tokenizer.json"
-_CONFIG = "tokenizer_config.json"
+_CONFIG, _OLDER = "tokenizer_config.json", "special_tokens_map.json"
 _MODEL_CONFIGS = ("generation_config.json", "config.json")
 _RESERVED = (2, 3, 5)  # of tokenizer.ggml.token_type: unknown, control, unused
 _GGML = "tokenizer.ggml."
+_MOST = 1 << 24  # tokens of any vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +149,8 @@ def of_folder(folder: epath.Path) -> SpecialTokens:
     ids = _ids(tokenizer["model"]["vocab"]) | {n: row["id"] for n, row in added.items()}
     reserved = frozenset(row["id"] for row in added.values() if row["special"])
     count = max(ids.values()) + 1
+    if count > _MOST or min(ids.values()) < 0:
+      raise ValueError(f"it has ids up to {count - 1}")
   except (KeyError, TypeError, ValueError, AttributeError) as error:
     raise _damaged(folder / TOKENIZER, repr(error)) from error
   named = {n: ids.get(text) for n, text in _names(folder).items()}
@@ -158,7 +161,7 @@ def of_folder(folder: epath.Path) -> SpecialTokens:
 
 def _names(folder: epath.Path) -> dict[str, str]:
   """The texts of pad, bos, eos and unk, as far as they are named."""
-  config = _json(folder / _CONFIG)
+  config = _json(folder / _OLDER) | _json(folder / _CONFIG)
   found = {}
   for name in ("pad", "bos", "eos", "unk"):
     token = config.get(f"{name}_token")

@@ -1,25 +1,22 @@
 """GGUF files of Llama-like models, the format of llama.cpp, quantised or not.
 
-A tensor is dequantised to float32 when it is read, a few thousand rows at a time. Queries
-and keys of the architecture "llama" lie there with the halves of a head interleaved:
+Queries and keys of the architecture "llama" have the halves of a head interleaved there:
 
   there   a0 b0 a1 b1 a2 b2 ...        here   a0 a1 a2 ... b0 b1 b2 ...
 """
 
-import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from etils import epath
 
-from prompt_tuning import checks, gguf_header, special_tokens
-from prompt_tuning.checkpoints import leaves, llama_names
+from prompt_tuning import gguf_header, special_tokens
+from prompt_tuning.checkpoints import gguf_tensors, llama_names
 from prompt_tuning.checkpoints.checkpoint import Checkpoint
-from prompt_tuning.checkpoints.leaves import Index, Leaf, Rows
+from prompt_tuning.checkpoints.gguf_tensors import unsupported
+from prompt_tuning.checkpoints.leaves import Leaf, Rows
 from prompt_tuning.gguf_header import unreadable
-from prompt_tuning.types import Shape
 
 find = gguf_header.find
 _ARCHITECTURES = ("llama", "qwen2")
@@ -42,7 +39,6 @@ _SPELLING = llama_names.Spelling(
   },
 )
 _QUERY_BIAS = "blk.0.attn_q.bias"
-_ROPE_FACTORS = "rope_freqs.weight"
 _ROPE_BASE = 10_000.0
 _SIZES = {  # metadata of the architecture -> fact
   "block_count": "num_layers",
@@ -69,60 +65,6 @@ _NEUTRAL = {  # metadata that would change what a model computes, and when they 
   "rope.scaling.factor": 1,
   "rope.scaling.type": "none",
 }
-_CHUNK = 1 << 22  # elements that are dequantised at a time
-
-
-@dataclasses.dataclass(frozen=True)
-class Tensor:
-  """One tensor of a file.
-
-  Attributes:
-    shape: Its shape, a vector's or a matrix's.
-    path: The file.
-    name: In the file, for messages.
-    kind: GGML's type.
-    offset: Of its first byte in the file.
-    block: Elements of a row that are quantised together, and the bytes that they take.
-  """
-
-  shape: Shape
-  path: epath.Path
-  name: str
-  kind: Any
-  offset: int
-  block: tuple[int, int]
-  dtype = np.dtype(np.float32)
-
-  @property
-  def _row(self) -> int:
-    """Bytes of a row in the file."""
-    return _row(self.shape, self.block)
-
-  def read(self, index: Index | None = None, dtype: np.dtype | None = None) -> np.ndarray:
-    """See `Leaf`; reads the rows that the box touches."""
-    box = leaves.bounded(index or leaves.whole(self.shape), self.shape)
-    *first, columns = box
-    rows = first[0] if first else slice(0, 1)
-    count, width = max(rows.stop - rows.start, 0), self.shape[-1]
-    span = max(columns.stop - columns.start, 0)
-    values = np.empty((count, span), self.dtype if dtype is None else dtype)
-    step = max(1, _CHUNK // max(width, 1))
-    with self.path.open("rb") as source:
-      source.seek(self.offset + rows.start * self._row)
-      for begin in range(0, count, step):
-        end = min(begin + step, count)
-        content = source.read((end - begin) * self._row)
-        values[begin:end] = self._values(content, end - begin)[:, columns]
-    return values if first else values[0]
-
-  def _values(self, content: bytes, rows: int) -> np.ndarray:
-    """[rows, width] float32 of the bytes of so many rows."""
-    import gguf
-
-    if len(content) != rows * self._row:
-      raise unreadable(self.path, f"it ends in the middle of {self.name}")
-    stored = np.frombuffer(content, np.uint8).reshape(rows, self._row)
-    return gguf.dequantize(stored, self.kind)
 
 
 def read(path: epath.Path) -> Checkpoint:
@@ -136,9 +78,9 @@ def read(path: epath.Path) -> Checkpoint:
   architecture = header.metadata.get("general.architecture")
   if architecture not in _ARCHITECTURES:
     known = f"one of {', '.join(_ARCHITECTURES)}"
-    raise _unsupported(path, "its architecture", architecture, known)
+    raise unsupported(path, "its architecture", architecture, known)
   facts = _facts(path, _own(path, header.metadata, architecture), header)
-  tensors = {name: _tensor(path, name, header) for name in header.tensors}
+  tensors = {name: gguf_tensors.tensor(path, name, header) for name in header.tensors}
   if architecture in _INTERLEAVED:
     tensors = {name: _in_halves(name, leaf, facts) for name, leaf in tensors.items()}
   special = special_tokens.of_gguf(path, header.metadata)
@@ -149,7 +91,7 @@ def read(path: epath.Path) -> Checkpoint:
 def _own(path: epath.Path, metadata: Mapping[str, Any], architecture: str) -> dict:
   """The architecture's metadata, once none asks for what is not there."""
   if metadata.get("split.count", 0) not in (0, 1):
-    raise _unsupported(path, "split.count", metadata["split.count"], "one file")
+    raise unsupported(path, "split.count", metadata["split.count"], "one file")
   prefix = f"{architecture}."
   own = {k.removeprefix(prefix): v for k, v in metadata.items() if k.startswith(prefix)}
   for key, value in own.items():
@@ -158,7 +100,7 @@ def _own(path: epath.Path, metadata: Mapping[str, Any], architecture: str) -> di
     neutral = _NEUTRAL.get(key)
     if key not in _NEUTRAL or not np.isscalar(value) or value != neutral:
       expected = "none" if neutral is None else repr(neutral)
-      raise _unsupported(path, prefix + key, value, expected)
+      raise unsupported(path, prefix + key, value, expected)
   return own
 
 
@@ -171,7 +113,7 @@ def _facts(
   kv_heads = _whole(path, own, "attention.head_count_kv", heads)
   for key in ("attention.value_length", "rope.dimension_count"):
     if _whole(path, own, key, d_kv) != d_kv:
-      raise _unsupported(path, key, own[key], f"the size of a head, {d_kv}")
+      raise unsupported(path, key, own[key], f"the size of a head, {d_kv}")
   if facts["num_layers"] > llama_names.MOST_LAYERS or heads % kv_heads or d_kv % 2:
     raise unreadable(path, f"its sizes do not fit each other ({facts}, {kv_heads}, {d_kv})")
   table = header.tensors.get(_SPELLING.table)
@@ -206,65 +148,12 @@ def _positive(
   return float(str(np.float32(value)))  # 1e-05, where float32 has 9.99999975e-06
 
 
-def _tensor(path: epath.Path, name: str, header: gguf_header.Header) -> Leaf:
-  """A tensor whose bytes are in the file, all of them."""
-  if name == _ROPE_FACTORS:
-    raise _unsupported(path, "it has a tensor that scales positions,", name, "none")
-  shape, number, offset = header.tensors[name]
-  kind, block = _kind(path, number)
-  try:
-    shape = leaves.shape_of(shape)
-  except ValueError as error:
-    raise unreadable(path, f"{name}: {error}") from error
-  if not 1 <= len(shape) <= 2 or 0 in shape or shape[-1] % block[0]:
-    raise unreadable(path, f"{name} is {list(shape)} in blocks of {block[0]}")
-  if offset + math.prod(shape[:-1]) * _row(shape, block) > header.size:
-    raise unreadable(path, f"it ends in the middle of {name}")
-  return Tensor(shape, path, name, kind, offset, block)
-
-
-def _row(shape: Shape, block: tuple[int, int]) -> int:
-  """Bytes of a row of that shape in the file."""
-  elements, nbytes = block
-  return shape[-1] // elements * nbytes
-
-
-def _kind(path: epath.Path, number: int) -> tuple[Any, tuple[int, int]]:
-  """GGML's type of that number, and its blocks."""
-  try:
-    import gguf
-  except ImportError as error:
-    raise checks.InputError(
-      f"the GGUF file {path} needs the package gguf, which is not installed; "
-      "`pip install 'prompt-tuning[llm]'` brings it"
-    ) from error
-  name = str(number)
-  try:
-    kind = gguf.GGMLQuantizationType(number)
-    name = kind.name
-    elements, nbytes = gguf.GGML_QUANT_SIZES[kind]
-    gguf.dequantize(np.zeros((1, nbytes), np.uint8), kind)
-  except (ValueError, KeyError, NotImplementedError) as error:
-    known = "F32, F16, BF16, Q8_0, Q4_1 or another that gguf dequantises"
-    raise _unsupported(path, "the type of a tensor", name, known) from error
-  return kind, (elements, nbytes)
-
-
 def _in_halves(name: str, leaf: Leaf, facts: Mapping[str, Any]) -> Leaf:
   """Queries and keys with the halves of each head one after the other."""
+  module = name.rpartition(".")[0].rpartition(".")[2]
   heads = {"attn_q": facts["num_heads"], "attn_k": facts["num_kv_heads"]}
-  count, d_kv = heads.get(name.split(".")[-2]), facts["d_kv"]
+  count, d_kv = heads.get(module), facts["d_kv"]
   if count is None or leaf.shape[0] != count * d_kv:
     return leaf  # others, and those whose shape is refused later
   order = np.arange(count * d_kv, dtype=np.int32).reshape(count, d_kv // 2, 2)
   return Rows(leaf, order.swapaxes(1, 2).reshape(-1))
-
-
-def _unsupported(
-  path: epath.Path, what: str, found: object, expected: str
-) -> checks.InputError:
-  return checks.InputError(
-    f"the GGUF file {path} is of a model that is not supported: {what} is "
-    f"{str(found)[:60]!r}, expected {expected}; choose another, or the model's Hugging "
-    "Face folder"
-  )

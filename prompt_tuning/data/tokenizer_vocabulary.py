@@ -72,7 +72,8 @@ class TokenizerVocabulary(seqio.Vocabulary):
     return len(self._theirs)
 
   def _id(self, token: int | None) -> int | None:
-    return None if token is None else int(self._ours[token])
+    is_one = token is not None and 0 <= token < len(self._ours)
+    return int(self._ours[token]) if is_one else None
 
   def pieces(self) -> Iterator[str]:
     """The text of every id in order, with ▁ where a word begins."""
