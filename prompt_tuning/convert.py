@@ -192,7 +192,9 @@ def _with_base(found: prompt_files.PromptFile, to: str, options: Options) -> Che
       f"{digits}; {remedy}"
     )
   leaves = {**base.leaves, bank.PATH: Inline(array)}
-  return Checkpoint(base.path, base.format, leaves, step=base.step, facts=base.facts)
+  return Checkpoint(
+    base.path, base.format, leaves, step=base.step, facts=base.facts, family=base.family
+  )
 
 
 def _cast(leaves: Mapping[str, Leaf], dtype: str | None) -> dict[str, Leaf]:

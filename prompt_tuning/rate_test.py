@@ -144,7 +144,8 @@ def embedding_rms(table: Array) -> float:
 
 def report(found: dict[str, Any]) -> str:
   """What the test says, in two lines."""
+  rms = found["embedding_rms"]
   return (
-    f"lowest loss at {found['lowest']:.2g}; train with LEARNING_RATE={found['suggested']:.2g}"
-    f"\nthe root mean square of the token table is {found['embedding_rms']:.3g}"
+    f"lowest loss at {found['lowest']:.2g}; train with LEARNING_RATE="
+    f"{found['suggested']:.2g}\nthe root mean square of the token table is {rms:.3g}"
   )

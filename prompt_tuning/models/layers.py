@@ -30,7 +30,7 @@ _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 class Dense(nnx.Module):
-  """A linear map without bias: [..., in] -> [..., out] in the dtype of its input."""
+  """A linear map: [..., in] -> [..., out] in the dtype of its input."""
 
   def __init__(
     self,
@@ -38,8 +38,10 @@ class Dense(nnx.Module):
     shape: tuple[int, int],
     axes: tuple[str, str],
     init: Initializer,
+    bias: nnx.Variable | None = None,
   ):
     self.kernel, self.kernel_scale = params.matrix("kernel", shape, axes, init, 1)
+    self.bias = bias  # [out], which no T5 has
 
   def __call__(self, x: Array) -> Array:
     """[..., in] -> [..., out]."""
@@ -47,6 +49,8 @@ class Dense(nnx.Module):
     product = x.reshape(-1, kernel.shape[0]) @ kernel
     if self.kernel_scale is not None:
       product = scaled(product, self.kernel_scale[...][None])
+    if self.bias is not None:
+      product = product + self.bias[...].astype(x.dtype)[None]
     return product.reshape(*x.shape[:-1], -1)
 
 

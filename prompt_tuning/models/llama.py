@@ -60,32 +60,27 @@ class LlamaAttention(nnx.Module):
     shared = config.num_kv_heads * config.d_kv
 
     def projection(name: str, width: int) -> Dense:
-      shape = (config.d_model, width)
-      return Dense(params.at(name), shape, ("embed", "joined_kv"), fan_in_normal)
+      own, axis, bias = params.at(name), "joined_kv", None
+      if config.attention_bias:
+        bias = own("bias", (width,), (axis,), nnx.initializers.zeros)
+      return Dense(own, (config.d_model, width), ("embed", axis), fan_in_normal, bias)
 
-    def bias(name: str, width: int) -> Any:
-      if not config.attention_bias:
-        return None
-      return params.at(name)("bias", (width,), ("joined_kv",), nnx.initializers.zeros)
-
-    self.query, self.query_bias = projection("query", joined), bias("query", joined)
-    self.key, self.key_bias = projection("key", shared), bias("key", shared)
-    self.value, self.value_bias = projection("value", shared), bias("value", shared)
+    self.query = projection("query", joined)
+    self.key = projection("key", shared)
+    self.value = projection("value", shared)
     self.out = Dense(
       params.at("out"), (joined, config.d_model), ("joined_kv", "embed"), fan_in_normal
     )
 
-  def _heads(self, x: Array, bias: Any) -> Array:
+  def _heads(self, x: Array) -> Array:
     """[rows, length, joined] -> [rows, length, heads, d_kv]."""
-    if bias is not None:
-      x = x + bias[...].astype(x.dtype)[None, None]
     return x.reshape(*x.shape[:2], -1, self._d_kv)
 
   def projected(self, x: Array, rotation: Rotation) -> tuple[Array, KeysValues]:
     """Scaled queries [rows, length, num_heads, d_kv], and keys and values."""
-    queries = rotation(self._heads(self.query(x), self.query_bias))
-    keys = rotation(self._heads(self.key(x), self.key_bias))
-    values = self._heads(self.value(x), self.value_bias)
+    queries = rotation(self._heads(self.query(x)))
+    keys = rotation(self._heads(self.key(x)))
+    values = self._heads(self.value(x))
     return queries / math.sqrt(self._d_kv), KeysValues(keys, values)
 
   def merged(self, heads: Array) -> Array:

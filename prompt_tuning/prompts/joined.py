@@ -76,16 +76,17 @@ def of_inputs(inputs: Array) -> tuple[Part, Array, Array]:
   return Part(tokens, jnp.broadcast_to(place, inputs.shape), segments), last, end
 
 
-def of_targets(targets: Array, last: Array, end: Array) -> Part:
+def of_targets(targets_in: Array, targets: Array, last: Array, end: Array) -> Part:
   """Targets behind inputs.
 
   Args:
+    targets_in: [rows, target_len] int32, `decoder_input_tokens`.
     targets: [rows, target_len] int32, 0 pads.
     last: [rows] int32, the last input of each.
     end: [rows] int32, its position.
   """
   place = jnp.arange(targets.shape[1], dtype=jnp.int32)[None]
-  tokens = jnp.concatenate([last[:, None], targets[:, :-1]], axis=1)
+  tokens = jnp.concatenate([last[:, None], targets_in[:, 1:]], axis=1)
   return Part(tokens, place + end[:, None], (targets > 0).astype(jnp.int32))
 
 

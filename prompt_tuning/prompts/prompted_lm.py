@@ -25,7 +25,7 @@ from prompt_tuning.prompts import joined, masks
 from prompt_tuning.prompts.bank import PromptBank
 from prompt_tuning.prompts.joined import Part
 from prompt_tuning.prompts.packed import Packed
-from prompt_tuning.prompts.sequences import sequence_scores
+from prompt_tuning.prompts.sequences import sequence_scores, shift_right
 from prompt_tuning.prompts.steering import Steering
 from prompt_tuning.types import Array
 
@@ -108,7 +108,7 @@ class PromptedLM(nnx.Module):
     packed = Packed.given(encoder_segment_ids, decoder_segment_ids)
     if packed is None:
       inputs, last, end = joined.of_inputs(encoder_input_tokens)
-      targets = joined.of_targets(decoder_target_tokens, last, end)
+      targets = joined.of_targets(decoder_input_tokens, decoder_target_tokens, last, end)
     else:
       inputs, targets = joined.of_packed(encoder_input_tokens, decoder_input_tokens, packed)
     dropout = self.model.dropout(dropout_key)
@@ -199,7 +199,8 @@ class PromptedLM(nnx.Module):
     contexts, last, end = self._read(encoder_input_tokens, prompt_ids)
     count = candidates.shape[1]
     targets = candidates.reshape(-1, candidates.shape[-1])
-    part = joined.of_targets(targets, jnp.repeat(last, count), jnp.repeat(end, count))
+    last, end = jnp.repeat(last, count), jnp.repeat(end, count)
+    part = joined.of_targets(shift_right(targets), targets, last, end)
     logits = self.logits_of(self._behind(part, contexts))
     return sequence_scores(logits, targets).reshape(candidates.shape[:-1])
 

@@ -6,6 +6,7 @@ is not scaled by the learning rate, and which matrices are factored follows T5X'
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -13,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from prompt_tuning.training.schedules import Schedule
 from prompt_tuning.types import Array, PyTree, Shape
 
 _EMPTY = (1,)  # shape of a slot that a parameter does not use, as T5X stores it
@@ -64,7 +64,7 @@ class Adafactor:
   epsilon2: float = 1e-3
 
   def transformation(
-    self, schedule: Schedule, first_step: int = 0
+    self, schedule: Callable[[Array], Array], first_step: int = 0
   ) -> optax.GradientTransformation:
     """The optax transformation.
 
