@@ -86,10 +86,11 @@ def load_base(
 
 def check_facts(config: ModelConfig, checkpoint: Checkpoint) -> None:
   """Raises `InputError` where a checkpoint states what the config contradicts."""
+  stated = {"family": checkpoint.family, **checkpoint.facts}
   wrong = [
-    f"  {name}: {value!r}, the model has {getattr(config, name)!r}"
-    for name, value in checkpoint.facts.items()
-    if getattr(config, name) != value
+    f"  {name}: {value!r}, the model has {getattr(config, name, None)!r}"
+    for name, value in stated.items()
+    if getattr(config, name, None) != value
   ]
   if wrong:
     raise checks.InputError(

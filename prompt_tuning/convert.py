@@ -80,12 +80,22 @@ def _model(source: str, to: str, options: Options) -> Checkpoint:
   found = formats.open_any(source)
   if isinstance(found, prompt_files.PromptFile):
     return _with_base(found, to, options)
+  _check_t5(found)
   if options.base is not None:
     raise checks.InputError(
       f"--base is {options.base} and {found.path} is a model itself, expected a prompt to "
       "put into the base; remove --base or name a prompt"
     )
   return found
+
+
+def _check_t5(found: Checkpoint) -> None:
+  """Raises `InputError` for models that the formats of T5 have no names for."""
+  if found.family != "t5":
+    raise checks.InputError(
+      f"the checkpoint {found.path} holds a model of the family {found.family}, expected a "
+      "T5: no other is written, and it is read as it is; convert its prompts alone"
+    )
 
 
 def write_t5x(found: Checkpoint, place: epath.Path, options: Options) -> str:
@@ -133,7 +143,7 @@ def _huggingface(found: Checkpoint, place: epath.Path, options: Options) -> str:
       "`--to peft` writes it",
       file=sys.stderr,
     )
-  config = dataclasses.asdict(model_configs.t5_of(found))
+  config = dataclasses.asdict(model_configs.of(found))
   with files.writing(place):
     huggingface.save(place, _cast(leaves, options.dtype), config)
   return str(place)
@@ -145,11 +155,13 @@ def _prompt(
   if place.exists():
     raise files.taken(place)
   dtype = options.dtype or "float32"
-  visibility = assembly.visibility_of(found) or masks.FULL
-  if to != "safetensors" and visibility != masks.FULL:
+  family = found.metadata.get("family", "t5")
+  usual = masks.FULL if family == "t5" else masks.CAUSAL
+  visibility = assembly.visibility_of(found) or usual
+  if to != "safetensors" and visibility != usual:
     raise checks.InputError(
       f"the prompt {found.path} was trained with {sorted(visibility)}, expected "
-      f"{sorted(masks.FULL)}: a file of {to} cannot say so, and its readers would compute "
+      f"{sorted(usual)}: a file of {to} cannot say so, and its readers would compute "
       "something else; write safetensors, or train without PROMPT_VISIBILITY"
     )
   if to == "peft":
@@ -180,6 +192,7 @@ def _with_base(found: prompt_files.PromptFile, to: str, options: Options) -> Che
       "--to t5x --base CHECKPOINT"
     )
   base = formats.load(options.base)
+  _check_t5(base)
   array = prompt_files.single(found)
   remedy = "choose the --base it was trained for"
   width = model_configs.of(base).d_model
@@ -192,9 +205,7 @@ def _with_base(found: prompt_files.PromptFile, to: str, options: Options) -> Che
       f"{digits}; {remedy}"
     )
   leaves = {**base.leaves, bank.PATH: Inline(array)}
-  return Checkpoint(
-    base.path, base.format, leaves, step=base.step, facts=base.facts, family=base.family
-  )
+  return Checkpoint(base.path, base.format, leaves, step=base.step, facts=base.facts)
 
 
 def _cast(leaves: Mapping[str, Leaf], dtype: str | None) -> dict[str, Leaf]:

@@ -129,6 +129,7 @@ class TrainConfig:
     """What is written beside the best state: where it comes from, how good it is."""
     task = self.train_dataset.mixture_or_task_name
     return {
+      "family": self.model.family,
       "base_fingerprint": base.fingerprint,
       "weight_dtype": base.weight_dtype,
       "task": task,

@@ -11,7 +11,7 @@ import pytest
 from etils import epath
 from flax import serialization
 
-from prompt_tuning import checks, convert, formats, inspection, trees
+from prompt_tuning import checks, convert, formats, inspection, model_configs, trees
 from prompt_tuning.checkpoints import prompt_files, safetensors_files, t5x
 from prompt_tuning.convert import Options
 from prompt_tuning.data import quiet
@@ -233,9 +233,7 @@ def test_t5x_to_hugging_face_and_back_is_identical(tmp_path, params, tied):
   assert_same(formats.load(there), kept)
   back = convert.convert(there, str(tmp_path / "to"), "t5x", Options(step=7))
   assert_same(formats.load(back), kept)
-  configs = [
-    inspection.config_of(formats.load(x)) for x in (tmp_path / "from", there, back)
-  ]
+  configs = [model_configs.of(formats.load(x)) for x in (tmp_path / "from", there, back)]
   assert configs[0] == configs[1] == configs[2]
 
 

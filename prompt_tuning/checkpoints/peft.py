@@ -1,10 +1,11 @@
-"""Adapter folders of Hugging Face peft: PROMPT_TUNING for SEQ_2_SEQ_LM.
+"""Adapter folders of Hugging Face peft: PROMPT_TUNING for SEQ_2_SEQ_LM or CAUSAL_LM.
 
   adapter_config.json
   adapter_model.safetensors   "prompt_embeddings" [num_virtual_tokens * submodules, d_model]
 
 peft puts the first num_virtual_tokens rows in front of the encoder's input, as the paper
 does; where it allocates rows for the decoder too (its default), it never uses them.
+In front of a decoder-only model (CAUSAL_LM) they see each other from left to right.
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from prompt_tuning import files
+from prompt_tuning import checks, files
 from prompt_tuning.checkpoints import prompt_files, safetensors_files
 from prompt_tuning.checkpoints.checkpoint import first_line, unreadable
 from prompt_tuning.checkpoints.leaves import Cast, Inline
@@ -23,7 +24,9 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _PICKLE = "adapter_model.bin"
 _TENSOR = "prompt_embeddings"
-_KIND = {"peft_type": "PROMPT_TUNING", "task_type": "SEQ_2_SEQ_LM"}
+_METHOD = "PROMPT_TUNING"
+_TASKS = {"SEQ_2_SEQ_LM": "t5", "CAUSAL_LM": "llama"}  # task -> family of the model
+_CAUSAL = ["input->input", "input->prompt", "prompt->prompt;causal"]
 
 
 def find(path: epath.Path) -> epath.Path | None:
@@ -41,11 +44,13 @@ def read(folder: epath.Path) -> PromptFile:
   """
   try:
     config = json.loads((folder / CONFIG).read_bytes())
-    found = {name: config.get(name) for name in _KIND}
+    found = {name: config.get(name) for name in ("peft_type", "task_type")}
+    family = _TASKS.get(str(found["task_type"]))
   except (ValueError, AttributeError, OSError, RecursionError) as error:
     raise unreadable(folder, f"its {CONFIG} is damaged ({first_line(error)})") from error
-  if found != _KIND:
-    raise unreadable(folder, f"it is an adapter of {found}, expected {_KIND}")
+  if found["peft_type"] != _METHOD or family is None:
+    known = checks.one_of(list(_TASKS))
+    raise unreadable(folder, f"it is an adapter of {found}, expected {_METHOD} for {known}")
   if not (folder / WEIGHTS).is_file() and (folder / _PICKLE).is_file():
     raise unreadable(
       folder,
@@ -69,6 +74,8 @@ def read(folder: epath.Path) -> PromptFile:
   metadata = prompt_files.metadata_from(opened.metadata)
   metadata.pop("format", None)  # the framework that wrote it
   base = {"base_model": config.get("base_model_name_or_path"), "prompt_length": tokens}
+  if family != "t5":
+    base |= {"family": family, "visibility": _CAUSAL}
   return PromptFile(array, {**metadata, **base}, folder, "PEFT adapter")
 
 
@@ -90,8 +97,10 @@ def save(
     InputError: The folder exists.
   """
   array = Cast(Inline(prompt_files.single(prompt)), np.dtype(dtype)).read()
+  tasks = {family: task for task, family in _TASKS.items()}
   config: dict[str, Any] = {
-    **_KIND,
+    "peft_type": _METHOD,
+    "task_type": tasks[prompt.metadata.get("family", "t5")],
     "base_model_name_or_path": base_model or prompt.metadata.get("base_model"),
     "inference_mode": True,
     "num_attention_heads": None,

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from prompt_tuning import checks
 from prompt_tuning.models import remat
@@ -49,6 +49,8 @@ class T5Config:
   dropout_rate: float = 0.0
   dtype: str = "float32"
   remat: str = "none"
+
+  family: ClassVar[str] = "t5"
 
   def __post_init__(self):
     remat.check(self.remat)

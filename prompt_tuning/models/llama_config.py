@@ -1,7 +1,7 @@
 """The numbers that make a model of the llama family: one frozen dataclass."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from prompt_tuning import checks
 from prompt_tuning.models import remat
@@ -42,6 +42,7 @@ class LlamaConfig:
   dropout_rate: float = 0.0
   dtype: str = "float32"
   remat: str = "none"
+  family: ClassVar[str] = "llama"
   mlp_activations: ClassVar[tuple[str, ...]] = ("silu", "linear")
 
   def __post_init__(self):
@@ -61,7 +62,3 @@ class LlamaConfig:
   def with_depth(self, depth: int) -> "LlamaConfig":
     """The same with another number of layers."""
     return dataclasses.replace(self, num_layers=depth)
-
-  def facts(self) -> dict[str, Any]:
-    """What a checkpoint says of it."""
-    return dataclasses.asdict(self)

@@ -281,7 +281,6 @@ def refusal(path):
     ("peft_type", "P_TUNING"),
     ("peft_type", "MULTITASK_PROMPT_TUNING"),
     ("peft_type", None),
-    ("task_type", "CAUSAL_LM"),
     ("task_type", "SEQ_CLS"),
     ("task_type", None),
   ],
