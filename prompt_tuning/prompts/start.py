@@ -19,6 +19,7 @@ MAX_LENGTH = 4096  # of a prompt; longer is a mistake
 
 Table = Callable[[], ArrayLike]
 LoadVocabulary = Callable[[], initializers.Vocabulary]
+Load = Callable[[str], ArrayLike]
 
 
 class Start(Protocol):
@@ -94,7 +95,7 @@ class FromFile:
   """A trained prompt, read by `load` (bound to `load_prompt` by the run)."""
 
   path: str
-  load: Callable[[str], ArrayLike]
+  load: Load = dataclasses.field(repr=False)  # a function shows where it lies in memory
 
   def initializer(self, table: Table, vocabulary: LoadVocabulary) -> Initializer:
     """See `Start`."""
@@ -112,7 +113,7 @@ class FromFiles:
   """
 
   paths: Sequence[str]
-  load: Callable[[str], ArrayLike]
+  load: Load = dataclasses.field(repr=False)  # a function shows where it lies in memory
   weights: Sequence[float] | None = None
 
   def __post_init__(self):
