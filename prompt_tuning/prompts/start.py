@@ -7,7 +7,7 @@ so that neither is read unless the choice needs it.
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 
@@ -22,6 +22,7 @@ LoadVocabulary = Callable[[], initializers.Vocabulary]
 Load = Callable[[str], ArrayLike]
 
 
+@runtime_checkable
 class Start(Protocol):
   """A way to start a prompt."""
 
@@ -128,7 +129,7 @@ class FromFiles:
     return initializers.from_array(initializers.average(prompts, self.weights))
 
 
-def files_of(start: Start) -> Sequence[str]:
+def files_of(start: object) -> Sequence[str]:
   """The trained prompts that a start is made of, by file; most have none."""
   if isinstance(start, FromFile):
     return [start.path]

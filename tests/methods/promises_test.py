@@ -61,7 +61,9 @@ METHODS = {
   "lora_mlp": (LoRA(rank=2, targets=("wi_1", "wo")), 2 * 3 * 2 * (16 + 32)),
   "smop": (MixtureOfPrompts(prompt=PROMPT, num_prompts=2), 2 * (3 * 16 + 16)),
   "attempt": (
-    Attempt(prompt=PROMPT, sources=SOURCES, units=4, temperature=4.0),
+    Attempt(
+      prompt=PROMPT, sources=SOURCES, load=formats.load_prompt, units=4, temperature=4.0
+    ),
     3 * 16 + 2 * 16 * 4,
   ),
 }
