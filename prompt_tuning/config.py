@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import gin
 
-from prompt_tuning import checks
+from prompt_tuning import checks, file_order
 
 _PACKAGE = pathlib.Path(__file__).parent
 _PREFIX = "prompt_tuning/configs/"
@@ -154,6 +154,7 @@ def _parse(
     for macro, value in (otherwise or {}).items():
       if _is_missing(macro):
         gin.parse_config(f"{macro} = {value!r}")
+  file_order.check(files, _reader.text)
   _check_macros([_reader.text(name) for name in _names(parsed)], bindings)
 
 
