@@ -163,8 +163,9 @@ def _understood(what: str) -> Iterator[None]:
   """Turns whatever gin raises about `what` into an `InputError`."""
   try:
     yield
-  except checks.InputError:
-    raise
+  except checks.InputError as error:
+    sentence, _, _ = str(error).partition("\n  In call to configurable")  # gin's addition
+    raise checks.InputError(sentence) from error
   except (
     ImportError,
     KeyError,

@@ -106,11 +106,8 @@ class Attempt:
     if self.temperature is not None:
       remedy = "None is e times the width of the model, the paper's"
       checks.number("ATTENTION_TEMPERATURE", self.temperature, 1e-9, remedy)
-    if not self.sources and not self.kept:
-      raise checks.InputError(
-        "SOURCE_PROMPTS names no file, expected trained prompts; name one or more, or "
-        "train a prompt without methods/attempt.gin"
-      )
+    remedy = "name the files of trained prompts, ['runs/a', 'runs/b']"
+    checks.texts("SOURCE_PROMPTS", self.sources, remedy)
 
   def steered(self, given: Given) -> PromptedT5:
     """See `Method`."""

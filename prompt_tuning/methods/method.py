@@ -155,6 +155,11 @@ class _Ids:
 
   vocab_size: int
 
+  @property
+  def extra_ids(self) -> int:
+    """As many as are asked for."""
+    return self.vocab_size
+
   def encode(self, text: str) -> list[int]:
     """Not asked for."""
     raise AssertionError(f"shapes of a model asked for the pieces of {text!r}")

@@ -81,6 +81,9 @@ class Text:
   fallback: Start = SampledVocab()
   embedding_file: str | None = None
 
+  def __post_init__(self):
+    checks.text("PROMPT_TEXT or TASK_STRING", self.text, "write it in quotes")
+
   def initializer(self, table: Table, vocabulary: LoadVocabulary) -> Initializer:
     """See `Start`."""
     return initializers.from_embedded_string(
@@ -118,10 +121,8 @@ class FromFiles:
   weights: Sequence[float] | None = None
 
   def __post_init__(self):
-    if isinstance(self.paths, str) or not self.paths:
-      raise checks.InputError(
-        f"SOURCE_PROMPTS is {self.paths!r}, expected a list of prompts; write ['a', 'b']"
-      )
+    remedy = "name the files of trained prompts, ['runs/a', 'runs/b']"
+    checks.texts("SOURCE_PROMPTS", self.paths, remedy)
 
   def initializer(self, table: Table, vocabulary: LoadVocabulary) -> Initializer:
     """See `Start`."""

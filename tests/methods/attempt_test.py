@@ -135,7 +135,8 @@ def test_sources_that_are_not_there_are_refused(tiny_t5, tmp_path):
 @pytest.mark.parametrize(
   ("settings", "message"),
   [
-    ({"sources": []}, "SOURCE_PROMPTS names no file"),
+    ({"sources": []}, r"SOURCE_PROMPTS is \[\], expected a list of texts"),
+    ({"sources": "runs/movies"}, "SOURCE_PROMPTS is 'runs/movies', expected a list"),
     ({"sources": ["x"], "units": 0}, "ATTENTION_UNITS is 0"),
     ({"sources": ["x"], "temperature": 0.0}, "ATTENTION_TEMPERATURE"),
   ],
