@@ -50,16 +50,29 @@ def test_no_order_of_files_drops_a_method_in_silence(name):
         assert is_refused(name, *files)
 
 
-@pytest.mark.parametrize("name", ["multi_task_t5_1_1_base", "wayward_t5_1_1_base"])
-def test_a_model_with_a_method_goes_with_the_run_of_prompts_and_no_other(name):
-  model, method = f"models/{name}_prompt.gin", name.partition("_t5")[0]
-  rest = ["INITIAL_CHECKPOINT_PATH = 'x'", *BINDINGS, *OWN.get(method, [])]
-  settings, _ = config.load("train.train", [model, "runs/prompt_finetune.gin"], rest)
-  assert settings.learned.name == method
+# The original's names: model (with its size), run and method.
+NAMED = [
+  (["multi_task_t5_1_1_base_prompt"], "multitask_prompt_finetune", "multi_task"),
+  (["multi_task_t5_1_1_prompt", "sizes/xxl"], "multitask_prompt_finetune", "multi_task"),
+  (["wayward_t5_1_1_base_prompt"], "prompt_finetune", "wayward"),
+  (["t5_1_1_per_layer_prompt", "sizes/base"], "prompt_finetune", "per_layer"),
+  (["mt5_per_layer_prompt", "sizes/small"], "prompt_finetune", "per_layer"),
+  (["ia3_t5_1_1", "sizes/base"], "ia3_finetune", "ia3"),
+]
+
+
+@pytest.mark.parametrize(("models", "run", "name"), NAMED)
+def test_a_model_with_a_method_goes_with_its_run_and_no_other(models, run, name):
+  files = [f"models/{model}.gin" for model in models]
+  rest = ["INITIAL_CHECKPOINT_PATH = 'x'", *BINDINGS, *OWN.get(name, [])]
+  settings, _ = config.load("train.train", [*files, f"runs/{run}.gin"], rest)
+  assert settings.learned.name == name
+  assert settings.learning_rate_fn.base_learning_rate == (0.003 if name == "ia3" else 0.3)
+  assert settings.optimizer.multiply_by_parameter_scale == (name == "ia3")
   with pytest.raises(
-    checks.InputError, match=f"behind methods/{method}.gin and sets LEARNED"
+    checks.InputError, match=f"behind methods/{name}.gin and sets LEARNED"
   ):
-    config.load("train.train", [model, "runs/finetune.gin"], rest)
+    config.load("train.train", [*files, "runs/finetune.gin"], rest)
 
 
 def test_files_of_one_s_own_have_the_last_word(tmp_path):
