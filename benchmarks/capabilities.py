@@ -34,7 +34,8 @@ from prompt_tuning.checkpoints import prompt_files, run_state
 from prompt_tuning.data.packing import Packer
 from prompt_tuning.learned import ModelTuning
 from prompt_tuning.partitioning import Partitioner
-from prompt_tuning.prompts.prompted import PromptedT5, shift_right
+from prompt_tuning.prompts.prompted import PromptedT5
+from prompt_tuning.prompts.sequences import shift_right
 from prompt_tuning.sweep_config import SweepConfig
 from prompt_tuning.train_config import TrainConfig
 from prompt_tuning.training import state as states

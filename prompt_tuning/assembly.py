@@ -20,11 +20,13 @@ from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.methods import method as methods
 from prompt_tuning.methods.method import Given, Method
-from prompt_tuning.models.config import T5Config
+from prompt_tuning.models import families
+from prompt_tuning.models.families import Model, ModelConfig
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.partitioning import Layout
 from prompt_tuning.prompts import masks
 from prompt_tuning.prompts.bank import PromptBank
+from prompt_tuning.prompts.families import Prompted, prompted, usual_visibility
 from prompt_tuning.prompts.prompted import PromptedT5
 from prompt_tuning.prompts.start import Prompt, files_of
 from prompt_tuning.training.state import Split
@@ -36,12 +38,12 @@ class Base:
   """A frozen model and where it came from.
 
   Attributes:
-    model: The plain T5.
+    model: The plain model.
     fingerprint: Digest of its weights as the checkpoint holds them.
     step: Training step of its checkpoint.
   """
 
-  model: T5
+  model: Model
   fingerprint: str
   step: int
 
@@ -51,13 +53,13 @@ class Base:
     return str(self.model.token_embedder.embedding.get_value().dtype)
 
   @classmethod
-  def of(cls, model: T5, step: int = 0) -> "Base":
+  def of(cls, model: Model, step: int = 0) -> "Base":
     """A model with weights in float, and their digest."""
     return cls(model, trees.fingerprint(trees.values(model)), step)
 
 
 def load_base(
-  config: T5Config,
+  config: ModelConfig,
   source: RestoreCheckpointConfig,
   kind: type[nnx.Variable] = Frozen,
   layout: Layout | None = None,
@@ -78,11 +80,11 @@ def load_base(
   checkpoint = formats.load(source.path)
   check_facts(config, checkpoint)
   found = weights.load(config, checkpoint, source, layout)
-  model = T5(config, found.parameters(kind, layout))
+  model = families.model(config, found.parameters(kind, layout))
   return Base(model, found.fingerprint, checkpoint.step)
 
 
-def check_facts(config: T5Config, checkpoint: Checkpoint) -> None:
+def check_facts(config: ModelConfig, checkpoint: Checkpoint) -> None:
   """Raises `InputError` where a checkpoint states what the config contradicts."""
   wrong = [
     f"  {name}: {value!r}, the model has {getattr(config, name)!r}"
@@ -96,9 +98,7 @@ def check_facts(config: T5Config, checkpoint: Checkpoint) -> None:
     )
 
 
-def with_prompt(
-  base: Base, prompt: Prompt, vocabulary: Vocabulary, key: Array
-) -> PromptedT5:
+def with_prompt(base: Base, prompt: Prompt, vocabulary: Vocabulary, key: Array) -> Prompted:
   """The model with a bank of prompts in front.
 
   Raises:
@@ -112,8 +112,7 @@ def with_prompt(
     lambda: _table(base.model),
     vocabulary.load,
   )
-  visible = visibility(prompt)
-  return PromptedT5(base.model, PromptBank(bank), visibility=visible)
+  return prompted(base.model, PromptBank(bank), visibility(prompt))
 
 
 def _check_starts(base: Base, paths: Sequence[str], vocabulary: Vocabulary) -> None:
@@ -136,6 +135,11 @@ def steered(
     InputError: The method does not fit the model, or a prompt that it starts from was
       trained for another.
   """
+  if not isinstance(base.model, T5):
+    raise checks.InputError(
+      f"the model is a {type(base.model).__name__} and what is learned the method "
+      f"{type(method).__name__}, which enters an encoder, expected a T5; learn a prompt"
+    )
   _check_starts(base, methods.files(method), vocabulary)
   if method.prompt is not None and method.prompt.num_prompts != 1:
     raise checks.InputError(
@@ -200,8 +204,14 @@ def visibility_of(file: PromptFile | MethodFile) -> frozenset[str] | None:
   return masks.ALWAYS | set(found)
 
 
-def common_visibility(files: Sequence[PromptFile]) -> frozenset[str]:
+def common_visibility(
+  files: Sequence[PromptFile], usual: frozenset[str] = masks.FULL
+) -> frozenset[str]:
   """That of prompts which answer together; those without a story follow the others.
+
+  Args:
+    files: The prompts.
+    usual: What they all have where none has a story.
 
   Raises:
     InputError: They were trained with different ones.
@@ -213,10 +223,10 @@ def common_visibility(files: Sequence[PromptFile]) -> frozenset[str]:
       "the prompts were trained with different visibilities, expected one; use those of "
       "each apart\n" + "\n".join(lines)
     )
-  return next(iter(found), masks.FULL)
+  return next(iter(found), usual)
 
 
-def _table(model: T5) -> np.ndarray:
+def _table(model: Model) -> np.ndarray:
   """The token table [vocab, d_model] as floats."""
   embedder = model.token_embedder
   table = trees.to_host(embedder.embedding.get_value())
@@ -226,7 +236,7 @@ def _table(model: T5) -> np.ndarray:
   return table.astype(np.float32) * scale[:, None]
 
 
-def with_prompts(base: Base, paths: Sequence[str], vocabulary: Vocabulary) -> PromptedT5:
+def with_prompts(base: Base, paths: Sequence[str], vocabulary: Vocabulary) -> Prompted:
   """The model with a bank of trained prompts, of any lengths, in the order of `paths`.
 
   Raises:
@@ -237,7 +247,8 @@ def with_prompts(base: Base, paths: Sequence[str], vocabulary: Vocabulary) -> Pr
   for file in files:
     check_prompt_file(file, base, vocabulary)
   bank = PromptBank.of([prompt_files.single(file) for file in files])
-  return PromptedT5(base.model, bank, visibility=common_visibility(files))
+  visible = common_visibility(files, usual_visibility(base.model))
+  return prompted(base.model, bank, visible)
 
 
 def check_vocabulary(vocabulary: Vocabulary, base: Base) -> None:

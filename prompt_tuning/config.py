@@ -26,8 +26,11 @@ _REQUIRED = "%gin.REQUIRED"
 # What a gin file may bind or refer to: name there -> module:object.
 CONFIGURABLES = {
   "models.T5Config": "prompt_tuning.models.config:T5Config",
+  "models.LlamaConfig": "prompt_tuning.models.llama_config:LlamaConfig",
+  "models.of_checkpoint": "prompt_tuning.model_configs:of_checkpoint",
   "seqio.SentencePieceVocabulary": "prompt_tuning.data.vocabularies:SentencePiece",
   "seqio.ByteVocabulary": "prompt_tuning.data.vocabularies:Bytes",
+  "vocabularies.Tokenizer": "prompt_tuning.data.vocabularies:Tokenizer",
   "prompts.Prompt": "prompt_tuning.prompts.start:Prompt",
   "prompts.RandomUniform": "prompt_tuning.prompts.start:RandomUniform",
   "prompts.SampledVocab": "prompt_tuning.prompts.start:SampledVocab",

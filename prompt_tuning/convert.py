@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from prompt_tuning import assembly, checks, files, formats, inspection
+from prompt_tuning import assembly, checks, files, formats, inspection, model_configs
 from prompt_tuning.checkpoints import huggingface, peft, prompt_files, t5x
 from prompt_tuning.checkpoints.checkpoint import Checkpoint
 from prompt_tuning.checkpoints.leaves import Cast, Inline, Leaf
@@ -133,7 +133,7 @@ def _huggingface(found: Checkpoint, place: epath.Path, options: Options) -> str:
       "`--to peft` writes it",
       file=sys.stderr,
     )
-  config = dataclasses.asdict(inspection.config_of(found))
+  config = dataclasses.asdict(model_configs.t5_of(found))
   with files.writing(place):
     huggingface.save(place, _cast(leaves, options.dtype), config)
   return str(place)
@@ -182,7 +182,7 @@ def _with_base(found: prompt_files.PromptFile, to: str, options: Options) -> Che
   base = formats.load(options.base)
   array = prompt_files.single(found)
   remedy = "choose the --base it was trained for"
-  width = inspection.config_of(base).d_model
+  width = model_configs.of(base).d_model
   checks.shape(f"the prompt {found.path}", array.shape, (array.shape[0], width), remedy)
   trained_on = found.metadata.get("base_fingerprint")
   digits = inspection.fingerprint(base) if trained_on else None

@@ -20,7 +20,7 @@ from prompt_tuning.data.dataset_config import DatasetConfig
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.decoding import ensembling
 from prompt_tuning.members import Members, Once
-from prompt_tuning.models.config import T5Config
+from prompt_tuning.models.families import ModelConfig
 from prompt_tuning.partitioning import Partitioner
 
 Tasks = Mapping[str, Mapping[str, float]]  # {task: {metric: value}}
@@ -41,7 +41,7 @@ class EnsembleConfig:
     output_dir: Where results are written.
   """
 
-  model: T5Config
+  model: ModelConfig
   vocabulary: Vocabulary
   checkpoint: RestoreCheckpointConfig
   prompts: Sequence[str]

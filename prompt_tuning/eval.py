@@ -33,9 +33,9 @@ from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data import quiet
 from prompt_tuning.data.dataset_config import DatasetConfig
 from prompt_tuning.data.vocabularies import Vocabulary
-from prompt_tuning.models.config import T5Config
+from prompt_tuning.models.families import ModelConfig
 from prompt_tuning.partitioning import Layout, Partitioner
-from prompt_tuning.prompts.prompted import PromptedT5
+from prompt_tuning.prompts.families import Prompted
 from prompt_tuning.prompts.start import FromFile, Prompt, TaskPrompts
 from prompt_tuning.training import state as states
 
@@ -59,7 +59,7 @@ class EvalConfig:
     output_dir: Where results are written.
   """
 
-  model: T5Config
+  model: ModelConfig
   vocabulary: Vocabulary
   checkpoint: RestoreCheckpointConfig
   prompt: Prompt | TaskPrompts
@@ -113,7 +113,7 @@ def prepare(config: Any) -> Ready:
 
 def _prompted(
   base: assembly.Base, prompt: Prompt | TaskPrompts, vocabulary: Vocabulary
-) -> PromptedT5:
+) -> Prompted:
   if isinstance(prompt, TaskPrompts):
     return assembly.with_prompts(base, list(prompt.paths.values()), vocabulary)
   if isinstance(prompt.start, FromFile):

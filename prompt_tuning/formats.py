@@ -1,6 +1,6 @@
 """Every format that weights and prompts lie in: detected by what is there, never asked.
 
-A model: T5X, Orbax, Hugging Face, Mesh TensorFlow. A prompt: safetensors, numpy, the
+A model: T5X, Orbax, Hugging Face, GGUF, Mesh TensorFlow. A prompt: safetensors, numpy, the
 original's `numpy_checkpoints/`, a PEFT adapter, or a model checkpoint that holds one.
 """
 
@@ -12,7 +12,10 @@ from etils import epath
 
 from prompt_tuning import checks, files
 from prompt_tuning.checkpoints import (
+  gguf_files,
   huggingface,
+  huggingface_folder,
+  huggingface_llama,
   method_files,
   orbax,
   peft,
@@ -25,7 +28,7 @@ from prompt_tuning.checkpoints.prompt_files import PromptFile
 from prompt_tuning.prompts import bank
 
 _TENSORFLOW = b"model_checkpoint_path"  # how its text file `checkpoint` begins
-_KINDS_OF_MODEL = "a T5X, Orbax, Hugging Face or Mesh TensorFlow checkpoint"
+_KINDS_OF_MODEL = "a T5X, Orbax, Hugging Face, GGUF or Mesh TensorFlow checkpoint"
 _KINDS_OF_PROMPT = (
   "a prompt in safetensors, in np.save bytes, in numpy_checkpoints or in a PEFT adapter"
 )
@@ -184,7 +187,9 @@ def _nothing(
 
 
 _MODELS = (
-  Format(huggingface.find, huggingface.read),
+  Format(huggingface_llama.find, huggingface_llama.read),
+  Format(huggingface_folder.find, huggingface.read),
+  Format(gguf_files.find, gguf_files.read),
   Format(lambda place: orbax.find(orbax.latest(place)), orbax.read),
   Format(_find_t5x, t5x.read),
   Format(_find_mesh_tensorflow, _read_mesh_tensorflow),

@@ -18,7 +18,7 @@ from prompt_tuning.data import quiet
 from prompt_tuning.data.dataset_config import DatasetConfig
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.eval import Ready, prepare
-from prompt_tuning.models.config import T5Config
+from prompt_tuning.models.families import ModelConfig
 from prompt_tuning.partitioning import Partitioner
 from prompt_tuning.progress import Progress
 from prompt_tuning.prompts.start import Prompt, TaskPrompts
@@ -44,7 +44,7 @@ class InferConfig:
   """
 
   mode: str = "predict"
-  model: T5Config
+  model: ModelConfig
   vocabulary: Vocabulary
   checkpoint: RestoreCheckpointConfig
   prompt: Prompt | TaskPrompts

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from prompt_tuning import checks, files, formats, trees
+from prompt_tuning import checks, files, formats, model_configs, trees
 from prompt_tuning.checkpoints import leaves
 from prompt_tuning.checkpoints.checkpoint import Checkpoint
 from prompt_tuning.checkpoints.leaves import Inline, Leaf
 from prompt_tuning.checkpoints.prompt_files import PromptFile
-from prompt_tuning.models.config import T5Config
+from prompt_tuning.models.llama_config import LlamaConfig
 from prompt_tuning.progress import Progress
 from prompt_tuning.types import Shape
 
@@ -85,15 +85,6 @@ def extract(path: str, variable: str, target: str) -> Shape:
   return array.shape
 
 
-def config_of(found: Checkpoint) -> T5Config:
-  """The config of the model in a checkpoint.
-
-  Raises:
-    InputError: It is not a T5.
-  """
-  return T5Config.of_shapes(found.shapes, **found.facts)
-
-
 def _model_rows(found: Checkpoint) -> dict[str, Any]:
   count = sum(math.prod(shape) for shape in found.shapes.values())
   size = _bytes(found.nbytes)
@@ -120,9 +111,15 @@ def fingerprint(found: Checkpoint) -> str:
 
 def _model(found: Checkpoint) -> str:
   try:
-    config = config_of(found)
+    config = model_configs.of(found)
   except checks.InputError:
     return "not an encoder-decoder T5"
+  if isinstance(config, LlamaConfig):
+    return (
+      f"llama family, {config.num_layers} layers, d_model {config.d_model}, "
+      f"{config.num_heads} heads of {config.d_kv} over {config.num_kv_heads} of keys and "
+      f"values, d_ff {config.d_ff}, vocabulary {config.vocab_size}"
+    )
   kind = "T5 1.0" if config.tied_logits else "T5 1.1"
   return (
     f"{kind}, {config.num_encoder_layers}+{config.num_decoder_layers} layers, "

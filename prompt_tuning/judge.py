@@ -13,7 +13,7 @@ from prompt_tuning.best import Metrics
 from prompt_tuning.data import quiet
 from prompt_tuning.data.dataset_config import DatasetConfig
 from prompt_tuning.partitioning import Layout
-from prompt_tuning.prompts.prompted import PromptedT5
+from prompt_tuning.prompts.families import prompted
 from prompt_tuning.train_config import TrainConfig
 from prompt_tuning.training import state as states
 from prompt_tuning.training import steps
@@ -109,7 +109,7 @@ class Judge:
 
   def _untuned(self) -> tuple[predictions.Answers, Params]:
     """Answers of the pretrained model without a prompt, and what it takes for them."""
-    split = states.Split.of(PromptedT5(self.base.model))
+    split = states.Split.of(prompted(self.base.model))
     found = self._answers_of(split, self._layout.place(split.frozen))
     return found, trees.values(split.tunable)
 

@@ -15,11 +15,11 @@ from prompt_tuning import assembly, distributed, trees
 from prompt_tuning.checkpoints import prompt_files, t5x
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data.vocabularies import Vocabulary
-from prompt_tuning.models.config import T5Config
-from prompt_tuning.models.t5 import T5
+from prompt_tuning.models.families import Model, ModelConfig
 from prompt_tuning.partitioning import Layout
 from prompt_tuning.prompts import bank, masks
-from prompt_tuning.prompts.prompted import PromptedT5, t5x_path
+from prompt_tuning.prompts.families import Prompted, prompted
+from prompt_tuning.prompts.prompted import t5x_path
 from prompt_tuning.prompts.start import Prompt
 from prompt_tuning.training import state as states
 from prompt_tuning.types import Array, Tunable
@@ -45,14 +45,14 @@ class Learned(Protocol):
     """Encoder places that each example of a packed row leaves for a prompt."""
 
   def load(
-    self, config: T5Config, source: RestoreCheckpointConfig, layout: Layout
+    self, config: ModelConfig, source: RestoreCheckpointConfig, layout: Layout
   ) -> assembly.Base:
     """The pretrained model, on its devices."""
 
-  def model(self, base: assembly.Base, vocabulary: Vocabulary, key: Array) -> PromptedT5:
+  def model(self, base: assembly.Base, vocabulary: Vocabulary, key: Array) -> Prompted:
     """The model of which the tunable variables learn."""
 
-  def shapes(self, model: T5) -> PromptedT5:
+  def shapes(self, model: Model) -> Prompted:
     """`model` without arrays, given a pretrained model without arrays."""
 
   def t5x_path(self, path: str) -> str:
@@ -90,20 +90,20 @@ class PromptTuning:
     return 0 if blind else self.prompt.length
 
   def load(
-    self, config: T5Config, source: RestoreCheckpointConfig, layout: Layout
+    self, config: ModelConfig, source: RestoreCheckpointConfig, layout: Layout
   ) -> assembly.Base:
     """See `Learned`."""
     return assembly.load_base(config, source, layout=layout)
 
-  def model(self, base: assembly.Base, vocabulary: Vocabulary, key: Array) -> PromptedT5:
+  def model(self, base: assembly.Base, vocabulary: Vocabulary, key: Array) -> Prompted:
     """See `Learned`."""
     return assembly.with_prompt(base, self.prompt, vocabulary, key)
 
-  def shapes(self, model: T5) -> PromptedT5:
+  def shapes(self, model: Model) -> Prompted:
     """See `Learned`."""
     shape = (self.prompt.num_prompts, self.prompt.length, model.config.d_model)
     visible = assembly.visibility(self.prompt)
-    return PromptedT5(model, bank.PromptBank.abstract(shape), visibility=visible)
+    return prompted(model, bank.PromptBank.abstract(shape), visible)
 
   def t5x_path(self, path: str) -> str:
     """See `Learned`."""
@@ -153,20 +153,20 @@ class ModelTuning:
   prompt_slots = 0
 
   def load(
-    self, config: T5Config, source: RestoreCheckpointConfig, layout: Layout
+    self, config: ModelConfig, source: RestoreCheckpointConfig, layout: Layout
   ) -> assembly.Base:
     """See `Learned`."""
     return assembly.load_base(config, source, Tunable, layout)
 
-  def model(self, base: assembly.Base, vocabulary: Vocabulary, key: Array) -> PromptedT5:
+  def model(self, base: assembly.Base, vocabulary: Vocabulary, key: Array) -> Prompted:
     """See `Learned`."""
     del key
     assembly.check_vocabulary(vocabulary, base)
-    return PromptedT5(base.model)
+    return prompted(base.model)
 
-  def shapes(self, model: T5) -> PromptedT5:
+  def shapes(self, model: Model) -> Prompted:
     """See `Learned`."""
-    return PromptedT5(model)
+    return prompted(model)
 
   def t5x_path(self, path: str) -> str:
     """See `Learned`."""

@@ -21,7 +21,7 @@ from prompt_tuning.decoding.ranking import rank
 from prompt_tuning.decoding.step import key_of
 from prompt_tuning.partitioning import Layout
 from prompt_tuning.prediction import Batch, Prediction, candidates
-from prompt_tuning.prompts.prompted import PromptedT5
+from prompt_tuning.prompts.families import Prompted
 from prompt_tuning.training import state as states
 from prompt_tuning.types import Array
 
@@ -42,7 +42,7 @@ class Members:
 
   def __init__(
     self,
-    model: PromptedT5,
+    model: Prompted,
     how: Prediction,
     vocabulary: Vocabulary,
     layout: Layout,

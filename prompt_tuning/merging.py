@@ -4,7 +4,15 @@ import dataclasses
 
 import numpy as np
 
-from prompt_tuning import assembly, checks, convert, files, formats, inspection
+from prompt_tuning import (
+  assembly,
+  checks,
+  convert,
+  files,
+  formats,
+  inspection,
+  model_configs,
+)
 from prompt_tuning.checkpoints.checkpoint import Checkpoint
 from prompt_tuning.checkpoints.leaves import Index, Leaf, cast
 from prompt_tuning.checkpoints.method_files import MethodFile
@@ -91,7 +99,7 @@ def _mergeable() -> list[str]:
 
 def _check_trained_for(file: MethodFile, method: Method, base: Checkpoint) -> None:
   """Raises `InputError` where a method belongs to another model."""
-  shapes = methods.shapes(method, T5.abstract(inspection.config_of(base)))
+  shapes = methods.shapes(method, T5.abstract(model_configs.t5_of(base)))
   assembly.check_tensors(file, Split.of(shapes))
   trained_on, here = file.metadata.get("base_fingerprint"), inspection.fingerprint(base)
   if trained_on not in (None, here):

@@ -1,6 +1,7 @@
 """Passes of a frozen model over rows of any prompts, padded to a few compiled shapes."""
 
 from collections.abc import Sequence, Set
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,12 +11,11 @@ from prompt_tuning import checks, partitioning
 from prompt_tuning.data.ladder import fitting, input_lens, ladder
 from prompt_tuning.decoding.greedy import Greedy
 from prompt_tuning.decoding.step import Algorithm, key_of
-from prompt_tuning.models.context import EncodedContext
-from prompt_tuning.models.t5 import T5
+from prompt_tuning.models.families import Model
 from prompt_tuning.prompts import masks
 from prompt_tuning.prompts.bank import PromptBank
+from prompt_tuning.prompts.families import Prompted, prompted
 from prompt_tuning.prompts.live_bank import Arrays
-from prompt_tuning.prompts.prompted import PromptedT5
 from prompt_tuning.types import Array, ArrayLike
 
 _LEAST_TARGET_LEN = 2
@@ -43,7 +43,7 @@ class Passes:
 
   def __init__(
     self,
-    model: T5,
+    model: Model,
     batch_size: int,
     max_input_len: int,
     max_output_len: int,
@@ -64,35 +64,31 @@ class Passes:
     graph, self._weights = nnx.split(model)
     how = decoding or Greedy()
 
-    def prompted(weights: nnx.State, bank: Arrays) -> PromptedT5:
+    def with_bank(weights: nnx.State, bank: Arrays) -> Prompted:
       prompts, lengths, context = bank
-      return PromptedT5(
-        nnx.merge(graph, weights),
-        PromptBank(prompts, lengths),
-        visibility=visibility,
-        context=context,
-      )
+      model = nnx.merge(graph, weights)
+      return prompted(model, PromptBank(prompts, lengths), visibility, context)
 
     @jax.jit
     def encoded(weights, prompts, lengths):
-      return prompted(weights, (prompts, lengths, None)).encoded_prompts()
+      return with_bank(weights, (prompts, lengths, None)).encoded_prompts()
 
     @jax.jit
     def likelihoods(weights, bank, batch):
-      return prompted(weights, bank).score_candidates(
+      return with_bank(weights, bank).score_candidates(
         batch["inputs"], batch["candidates"], batch["prompt_ids"]
       )
 
     @jax.jit
     def decoded(weights, bank, batch):
       key = key_of(batch["inputs"])
-      return prompted(weights, bank).generate(
+      return with_bank(weights, bank).generate(
         batch["inputs"], max_output_len, batch["prompt_ids"], how, key
       )
 
     self._likelihoods, self._decoded, self._encoded = likelihoods, decoded, encoded
 
-  def encoded(self, prompts: ArrayLike, lengths: ArrayLike) -> EncodedContext | None:
+  def encoded(self, prompts: ArrayLike, lengths: ArrayLike) -> Any:
     """What it makes of prompts [n, prompt_len, d_model] on their own, if anything."""
     if not masks.is_input_blind(self._visibility):
       return None

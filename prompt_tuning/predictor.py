@@ -19,10 +19,11 @@ from prompt_tuning import assembly, checks, formats, partitioning, queries
 from prompt_tuning.checkpoints import prompt_files
 from prompt_tuning.data import vocabularies
 from prompt_tuning.decoding.step import Algorithm
-from prompt_tuning.models.t5 import T5
+from prompt_tuning.models.families import Model
 from prompt_tuning.passes import Passes, candidates_shape
 from prompt_tuning.progress import Progress
 from prompt_tuning.prompts import masks
+from prompt_tuning.prompts.families import usual_visibility
 from prompt_tuning.prompts.live_bank import LiveBank
 from prompt_tuning.queries import Answer, Names, Prepared, Query, Tokenizer
 from prompt_tuning.types import ArrayLike
@@ -56,7 +57,7 @@ class Predictor:
 
   def __init__(
     self,
-    model: T5 | assembly.Base,
+    model: Model | assembly.Base,
     prompts: Mapping[str, str | os.PathLike | ArrayLike] | None = None,
     labels: Mapping[str, Sequence[str]] | None = None,
     vocabulary: vocabularies.Vocabulary | None = None,
@@ -89,9 +90,9 @@ class Predictor:
     longest = max(
       (file.prompt.shape[-2] for file in given.values()), default=_USUAL_PROMPT_LEN
     )
-    self._visibility = assembly.common_visibility(list(given.values()))
-    if visibility is not None:
-      self._visibility = masks.ALWAYS | set(visibility)
+    usual = usual_visibility(self.base.model)
+    found = assembly.common_visibility(list(given.values()), usual)
+    self._visibility = found if visibility is None else masks.ALWAYS | set(visibility)
     self._passes = Passes(
       self.base.model,
       batch_size,

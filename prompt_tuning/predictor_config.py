@@ -8,7 +8,7 @@ from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.decoding.greedy import Greedy
 from prompt_tuning.decoding.step import Algorithm
-from prompt_tuning.models.config import T5Config
+from prompt_tuning.models.families import ModelConfig
 from prompt_tuning.partitioning import Partitioner
 from prompt_tuning.predictor import Predictor, check_limits
 
@@ -32,7 +32,7 @@ class PredictorConfig:
     decoding: How answers are decoded.
   """
 
-  model: T5Config
+  model: ModelConfig
   vocabulary: Vocabulary
   checkpoint: RestoreCheckpointConfig
   prompts: Mapping[str, str] = dataclasses.field(default_factory=dict)

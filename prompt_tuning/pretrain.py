@@ -138,6 +138,7 @@ class _Run:
     base = assembly.load_base(
       self.config.model, self.config.checkpoint, Tunable, self.layout
     )
+    assert isinstance(base.model, T5)
     return base.model, base.fingerprint, base.step
 
   def _random(self, key: jax.Array) -> T5:

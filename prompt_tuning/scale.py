@@ -13,7 +13,7 @@ from typing import Any
 
 from prompt_tuning import config, train, trees
 from prompt_tuning.analysis import pictures, spreads
-from prompt_tuning.models.t5 import T5
+from prompt_tuning.models import families
 from prompt_tuning.train_config import TrainConfig
 
 EXPERIMENTS = {
@@ -100,7 +100,7 @@ def _run(
 
 
 def _parameters(settings: TrainConfig) -> int:
-  shapes = trees.values(T5.abstract(settings.model)).values()
+  shapes = trees.values(families.abstract(settings.model)).values()
   return sum(int(shape.size) for shape in shapes)
 
 

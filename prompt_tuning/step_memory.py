@@ -89,22 +89,22 @@ def compiled(run: TrainConfig, layout: Layout, whole: bool = False) -> Compiled:
     jax.errors.JaxRuntimeError: The step does not fit, as the compiler finds.
   """
 
-  def of(units: int) -> tuple[float, ...]:
-    step = StepShapes.of(step_shapes.with_layers(run, units), layout).lowered().compile()
+  def of(depth: int) -> tuple[float, ...]:
+    step = StepShapes.of(step_shapes.with_depth(run, depth), layout).lowered().compile()
     memory, cost = step.memory_analysis(), step.cost_analysis() or {}
     made = memory.temp_size_in_bytes + memory.output_size_in_bytes
     made += memory.generated_code_size_in_bytes - memory.alias_size_in_bytes
     return made, cost.get("flops", math.nan)
 
-  points = (step_shapes.units(run),) * 2 if whole else _FEW
-  activations, flops = _extrapolated(of, points, step_shapes.units(run))
+  points = (run.model.depth,) * 2 if whole else _FEW
+  activations, flops = _extrapolated(of, points, run.model.depth)
   return Compiled(int(activations), flops)
 
 
 def estimated(run: TrainConfig, layout: Layout) -> int:
   """Bytes per device of what a step makes and forgets, from the step's arithmetic alone.
 
-  Looked at is the model that one device sees: its share of heads, hidden units, ids and
+  Looked at is the model that one device sees: its share of heads, hidden depth, ids and
   rows. Kept are the products, what the statistics of norms are made of, and whatever
   rematerialisation keeps; then one layer is computed again, split weights are gathered,
   and learned weights have gradients.
@@ -114,13 +114,13 @@ def estimated(run: TrainConfig, layout: Layout) -> int:
   parts_of_batch = run.trainer.num_microbatches or 1
   rows = math.ceil(run.train_dataset.batch_size / copies / parts_of_batch)
   here = _seen_by_one(run, parts)
-  whole = step_shapes.units(run)
+  whole = run.model.depth
   (kept,) = _extrapolated(
-    lambda units: (_kept(step_shapes.with_layers(here, units), rows),), _FEWEST, whole
+    lambda depth: (_kept(step_shapes.with_depth(here, depth), rows),), _FEWEST, whole
   )
   if run.model.remat != "none":
     model = dataclasses.replace(here.model, remat="none")
-    plain = step_shapes.with_layers(dataclasses.replace(here, model=model), 1)
+    plain = step_shapes.with_depth(dataclasses.replace(here, model=model), 1)
     kept += _kept(plain, rows)
   gradients = step_shapes.device_bytes(StepShapes.of(run, layout).state.params)
   copies_of_gradients = 1 if parts_of_batch == 1 else 2
@@ -190,7 +190,7 @@ def _shared(run: TrainConfig, arrays: Iterable[Any]) -> list[Any]:
   Each layer that is rematerialised adds mask and positions for itself, which a compiler
   does once.
   """
-  if run.model.remat == "none" or run.model.relative_per_layer:
+  if run.model.remat == "none" or getattr(run.model, "relative_per_layer", False):
     return list(arrays)
   found, biases = [], {}
   for x in arrays:
@@ -232,8 +232,8 @@ def counted(run: TrainConfig) -> float:
     run, trainer=dataclasses.replace(run.trainer, num_microbatches=None)
   )
 
-  def of(units: int) -> tuple[float]:
-    lowered = StepShapes.of(step_shapes.with_layers(plain, units), layout).lowered()
+  def of(depth: int) -> tuple[float]:
+    lowered = StepShapes.of(step_shapes.with_depth(plain, depth), layout).lowered()
     return ((lowered.cost_analysis() or {}).get("flops", math.nan),)
 
-  return _extrapolated(of, _FEWEST, step_shapes.units(run))[0]
+  return _extrapolated(of, _FEWEST, run.model.depth)[0]

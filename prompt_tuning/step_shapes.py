@@ -11,10 +11,9 @@ from flax import nnx
 
 from prompt_tuning import partitioning, trees, weights
 from prompt_tuning.learned import ModelTuning
-from prompt_tuning.models import kernels
+from prompt_tuning.models import families, kernels
 from prompt_tuning.models.kernels import Kernel
 from prompt_tuning.models.parameters import Parameters
-from prompt_tuning.models.t5 import T5
 from prompt_tuning.partitioning import Layout
 from prompt_tuning.train_config import TrainConfig
 from prompt_tuning.training import steps
@@ -58,7 +57,7 @@ def split(
     constrain=constrain,
     kernel=kernel,
   )
-  return Split.of(run.learned.shapes(T5(run.model, params)))
+  return Split.of(run.learned.shapes(families.model(run.model, params)))
 
 
 def batch(run: TrainConfig, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
@@ -186,18 +185,6 @@ def parameters(tree: PyTree) -> int:
   return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
 
 
-def with_layers(run: TrainConfig, units: int) -> TrainConfig:
-  """The run with `units` times the least equal share of the layers of both towers."""
-  encoder, decoder = run.model.num_encoder_layers, run.model.num_decoder_layers
-  common = math.gcd(encoder, decoder)
-  model = dataclasses.replace(
-    run.model,
-    num_encoder_layers=encoder // common * units,
-    num_decoder_layers=decoder // common * units,
-  )
-  return dataclasses.replace(run, model=model)
-
-
-def units(run: TrainConfig) -> int:
-  """The `units` of `with_layers` that are the whole model."""
-  return math.gcd(run.model.num_encoder_layers, run.model.num_decoder_layers)
+def with_depth(run: TrainConfig, depth: int) -> TrainConfig:
+  """The run with a model of another depth."""
+  return dataclasses.replace(run, model=run.model.with_depth(depth))

@@ -10,7 +10,7 @@ from prompt_tuning import assembly, partitioning, trees
 from prompt_tuning.checkpoints.run_state import Saved
 from prompt_tuning.partitioning import Layout
 from prompt_tuning.prompts.bank import PromptBank
-from prompt_tuning.prompts.prompted import PromptedT5
+from prompt_tuning.prompts.families import Prompted, prompted
 from prompt_tuning.prompts.start import Prompt
 from prompt_tuning.sweep_config import Member, SweepConfig
 from prompt_tuning.training import members as together
@@ -108,7 +108,7 @@ class Bank:
     self._members = [self._members[place] for place in places]
     self._put(together.take(self.state, places))
 
-  def described(self, prompt: Prompt) -> PromptedT5:
+  def described(self, prompt: Prompt) -> Prompted:
     """The model with a whole bank of prompts, as shapes."""
     shape = (prompt.num_prompts, prompt.length, self._run.model.d_model)
-    return PromptedT5(self._base.model, PromptBank.abstract(shape))
+    return prompted(self._base.model, PromptBank.abstract(shape))

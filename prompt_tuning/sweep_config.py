@@ -9,7 +9,7 @@ from typing import Any
 from prompt_tuning import assembly, checks
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.learned import PromptTuning
-from prompt_tuning.models.config import T5Config
+from prompt_tuning.models.families import ModelConfig
 from prompt_tuning.prompts.start import Prompt
 from prompt_tuning.train_config import TrainConfig
 
@@ -61,7 +61,7 @@ class SweepConfig:
   at_once: int | None = None
 
   @property
-  def model(self) -> T5Config:
+  def model(self) -> ModelConfig:
     """Shape of the model."""
     return self.run.model
 

@@ -6,7 +6,8 @@ import time
 import jax
 import jax.numpy as jnp
 
-from prompt_tuning.models.config import T5Config
+from prompt_tuning.models.families import ModelConfig
+from prompt_tuning.models.llama_config import LlamaConfig
 
 _SIDE = 2048  # of the square matrices
 _REPEATS = 10
@@ -25,7 +26,9 @@ def matmul_peak(dtype: str) -> float:
   return 2 * _SIDE**3 / best
 
 
-def training_flops(config: T5Config, rows: int, input_len: int, target_len: int) -> float:
+def training_flops(
+  config: ModelConfig, rows: int, input_len: int, target_len: int
+) -> float:
   """Matrix-product operations of one update of all weights, padding included.
 
   The backward pass costs twice the forward pass; softmax, norms and the optimizer are
@@ -34,10 +37,15 @@ def training_flops(config: T5Config, rows: int, input_len: int, target_len: int)
   joined = config.num_heads * config.d_kv
   projection = config.d_model * joined
   mlp = (len(config.mlp_activations) + 1) * config.d_model * config.d_ff
+  logits = target_len * config.d_model * config.vocab_size
+  if isinstance(config, LlamaConfig):
+    shared = projection * config.num_kv_heads / config.num_heads
+    length = input_len + target_len
+    layer = length * (2 * projection + 2 * shared + mlp + 2 * length * joined)
+    return 3 * 2 * rows * (config.num_layers * layer + logits)
   encoder = input_len * (4 * projection + mlp + 2 * input_len * joined)
   decoder = target_len * (6 * projection + mlp + 2 * (target_len + input_len) * joined)
   decoder += input_len * 2 * projection  # keys and values of the encoder's output
-  logits = target_len * config.d_model * config.vocab_size
   total = config.num_encoder_layers * encoder + config.num_decoder_layers * decoder + logits
   return 3 * 2 * rows * total
 

@@ -12,7 +12,7 @@ from prompt_tuning.data.dataset_config import DatasetConfig
 from prompt_tuning.data.packing import Packing
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.learned import Learned
-from prompt_tuning.models.config import T5Config
+from prompt_tuning.models.families import ModelConfig
 from prompt_tuning.partitioning import Partitioner
 from prompt_tuning.prediction import Prediction
 from prompt_tuning.training import steps
@@ -46,7 +46,7 @@ class TrainConfig:
     model_dir: Where everything is written.
   """
 
-  model: T5Config
+  model: ModelConfig
   vocabulary: Vocabulary
   checkpoint: RestoreCheckpointConfig
   learned: Learned

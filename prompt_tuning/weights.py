@@ -10,10 +10,9 @@ from flax import nnx
 from prompt_tuning import checks, partitioning, trees
 from prompt_tuning.checkpoints.checkpoint import Checkpoint
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig, restore
-from prompt_tuning.models import parameters, quantized
-from prompt_tuning.models.config import T5Config
+from prompt_tuning.models import families, parameters, quantized
+from prompt_tuning.models.families import ModelConfig
 from prompt_tuning.models.parameters import Parameters
-from prompt_tuning.models.t5 import T5
 from prompt_tuning.partitioning import Layout
 from prompt_tuning.types import Array, Frozen, Initializer, Shape
 
@@ -51,7 +50,7 @@ def check_kind(source: RestoreCheckpointConfig, kind: type[nnx.Variable]) -> Non
 
 
 def load(
-  config: T5Config,
+  config: ModelConfig,
   checkpoint: Checkpoint,
   source: RestoreCheckpointConfig,
   layout: Layout | None = None,
@@ -67,7 +66,7 @@ def load(
   Raises:
     InputError: The checkpoint is of another model, or it does not divide over the devices.
   """
-  held = trees.flat_variables(T5.abstract(config, source.dtype or "float32"))
+  held = trees.flat_variables(families.abstract(config, source.dtype or "float32"))
   axes = {path: v.get_metadata("axes") for path, v in held.items()}
   sharding = None if layout is None else lambda path: layout.sharding(axes[path])
   if layout is not None:
@@ -81,7 +80,7 @@ def load(
 
   arrays = restore(
     checkpoint,
-    {path: x.shape for path, x in trees.values(T5.abstract(config)).items()},
+    {path: x.shape for path, x in trees.values(families.abstract(config)).items()},
     ignore=source.ignore,
     initialise=source.initialise,
     dtype=source.cast,
@@ -95,7 +94,7 @@ def load(
   return Weights(arrays, trees.digest(samples))
 
 
-def _drawn(config: T5Config, paths: Collection[str]) -> dict[str, Array]:
+def _drawn(config: ModelConfig, paths: Collection[str]) -> dict[str, Array]:
   """Fresh weights for paths of a model, those of them that it has in float."""
   random = parameters.random_from(jax.random.key(0))
   shape_only = Parameters.abstract().source
@@ -103,5 +102,5 @@ def _drawn(config: T5Config, paths: Collection[str]) -> dict[str, Array]:
   def source(path: str, shape: Shape, init: Initializer) -> Any:
     return (random if path in paths else shape_only)(path, shape, init)
 
-  values = trees.values(T5(config, Parameters(source)))
+  values = trees.values(families.model(config, Parameters(source)))
   return {path: values[path] for path in values if path in paths}

@@ -130,7 +130,7 @@ def test_gin_reaches_the_step():
 
   def flops(*bindings):
     run = config.load("train.train", files, ["BATCH_SIZE = 8", *bindings], (), given)[0]
-    run = step_shapes.with_layers(run, 1)
+    run = step_shapes.with_depth(run, 1)
     layout = Partitioner().layout(8, jax.devices()[:1])
     lowered = step_shapes.StepShapes.of(run, layout).lowered()
     return json.loads(json.dumps(lowered.cost_analysis()))["flops"]

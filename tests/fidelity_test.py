@@ -22,7 +22,8 @@ from goldens import (
 from prompt_tuning.decoding.ranking import rank
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.prompts.bank import PATH, PromptBank
-from prompt_tuning.prompts.prompted import PromptedT5, sequence_scores
+from prompt_tuning.prompts.prompted import PromptedT5
+from prompt_tuning.prompts.sequences import sequence_scores
 from prompt_tuning.training import state as states
 from prompt_tuning.training import steps
 from prompt_tuning.training.adafactor import Adafactor, Slots

@@ -12,6 +12,7 @@ import pytest
 REPO = pathlib.Path(__file__).parent.parent
 PACKAGE = REPO / "prompt_tuning"
 FLOOR = {"types", "trees", "checks", "files", "progress", "metrics_log", "distributed"}
+FLOOR |= {"gguf_header", "special_tokens", "token_order"}
 ROOMS = {"models", "prompts", "checkpoints", "data", "training", "decoding"}
 ABOVE_ROOMS = {"methods", "analysis"}
 ALLOWED = {("prompts", "models"), ("prompts", "decoding")}

@@ -114,8 +114,8 @@ def test_few_layers_tell_of_all():
 
 def test_layers_are_counted_in_both_towers():
   run = run_of(NUM_ENCODER_LAYERS=6, NUM_DECODER_LAYERS=2)
-  assert step_shapes.units(run) == 2
-  half = step_shapes.with_layers(run, 1).model
+  assert run.model.depth == 2
+  half = step_shapes.with_depth(run, 1).model
   assert (half.num_encoder_layers, half.num_decoder_layers) == (3, 1)
 
 

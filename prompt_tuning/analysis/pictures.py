@@ -75,6 +75,23 @@ def pretraining(
   _save(figure, path)
 
 
+def rates(found: Mapping[str, Any], path: str | os.PathLike) -> None:
+  """Loss by learning rate, and the rate to train with.
+
+  Args:
+    found: As `rate_test.rate_test` returns it.
+    path: The .svg file.
+  """
+  figure, axes = _figure(6.0, 3.4)
+  axes.plot(found["rates"], found["losses"], color=_GREY, linewidth=0.8, label="each step")
+  axes.plot(found["rates"], found["smoothed"], color=_BLUE, label="smoothed")
+  axes.axvline(found["suggested"], color=_ORANGE, linestyle="--", label="suggested")
+  axes.set_xscale("log")
+  axes.set(xlabel="learning rate", ylabel="loss per target token")
+  axes.legend(frameon=False)
+  _save(figure, path)
+
+
 def scorecards(results: Mapping[str, Any], path: str | os.PathLike) -> None:
   """Scores of an evaluation: a bar for each task, or lines where prompts are several.
 

@@ -21,7 +21,9 @@ class Checkpoint(Mapping[str, np.ndarray]):
     step: Training step stored with the parameters; 0 where the format has none.
     leaves: {path: leaf} of the parameters.
     others: Leaves beside the parameters by full path, e.g. optimizer slots; not read.
-    facts: Fields of `T5Config` that the format states and shapes cannot show.
+    facts: Fields of the model's config that the format states: of a T5 those that shapes
+      cannot show, of a Llama all.
+    family: What kind of model it is, "t5" or "llama".
   """
 
   def __init__(
@@ -33,8 +35,9 @@ class Checkpoint(Mapping[str, np.ndarray]):
     step: int = 0,
     others: Mapping[str, Leaf] | None = None,
     facts: Mapping[str, Any] | None = None,
+    family: str = "t5",
   ):
-    self.path, self.format, self.step = path, format, step
+    self.path, self.format, self.step, self.family = path, format, step, family
     self.leaves = dict(leaves)
     self.others, self.facts = dict(others or {}), dict(facts or {})
 

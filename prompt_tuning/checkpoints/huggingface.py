@@ -10,24 +10,30 @@ table; whether the decoder's output is scaled by d_model**-0.5 first is a matter
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 from etils import epath
 
 from prompt_tuning import checks, files
 from prompt_tuning.checkpoints import leaves as stored
 from prompt_tuning.checkpoints import safetensors_files
-from prompt_tuning.checkpoints.checkpoint import Checkpoint, first_line, unreadable
+from prompt_tuning.checkpoints.checkpoint import Checkpoint, unreadable
+from prompt_tuning.checkpoints.huggingface_folder import (
+  CONFIG,
+  INDEX,
+  WEIGHTS,
+  config_of,
+  size_of,
+  tensors_of,
+  unknown_architecture,
+  unsupported,
+)
 from prompt_tuning.checkpoints.leaves import Leaf, Scaled, Transposed
 from prompt_tuning.progress import Progress
 
-CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
-_INDEX = f"{WEIGHTS}.index.json"
-_PICKLE = re.compile(r"pytorch_model.*\.bin(\.index\.json)?")
 _MODEL_TYPES = ("t5", "mt5")
+_FAMILIES = "T5, mT5 or ByT5"
 _EMBEDDING, _LOGITS = "token_embedder/embedding", "decoder/logits_dense/kernel"
 _TABLE, _HEAD = "shared.weight", "lm_head.weight"
 # Copies of the table, and a weight that early versions had and never used.
@@ -43,29 +49,9 @@ _ACTIVATIONS = {  # feed_forward_proj -> mlp_activations; gelu is the tanh appro
   "relu": ("relu",),
 }
 _EPSILON = 1e-6
-_COMPARED = 1 << 16  # elements of two tables that are compared at a time
 _SHARD_BYTES = 5_000_000_000
-_MOST_LAYERS = 4096
 _MT5_VOCABULARY = 250_000  # ids from which a vocabulary is mT5's
 _KERNELS = {"q": "query", "k": "key", "v": "value", "o": "out"}
-
-
-def find(path: epath.Path) -> epath.Path | None:
-  """The folder that a path means: itself, or that of a file of weights in it."""
-  is_weights = path.name.startswith("model") and path.suffix == ".safetensors"
-  if path.is_file() and (is_weights or path.name == CONFIG):
-    path = path.parent
-  if not (path / CONFIG).is_file():
-    return None
-  if (path / WEIGHTS).is_file() or (path / _INDEX).is_file():
-    return path
-  if any(_PICKLE.fullmatch(child.name) for child in path.iterdir()):
-    raise unreadable(
-      path,
-      "its weights are pickled, which can run code and is never read; save it once with "
-      "transformers' save_pretrained, which writes model.safetensors",
-    )
-  return None
 
 
 def read(folder: epath.Path) -> Checkpoint:
@@ -74,16 +60,16 @@ def read(folder: epath.Path) -> Checkpoint:
   Raises:
     InputError: It is damaged or of another architecture.
   """
-  config = _json(folder / CONFIG)
+  config = config_of(folder)
   tensors = {
-    name: leaf for name, leaf in _tensors(folder).items() if not _SURPLUS.fullmatch(name)
+    name: leaf for name, leaf in tensors_of(folder).items() if not _SURPLUS.fullmatch(name)
   }
   facts = _facts(config, folder)
   head = tensors.pop(_HEAD, None)
   gated = len(facts["mlp_activations"]) == 2
   depths = (
-    _number(config, "num_layers", folder),
-    _number(config, "num_decoder_layers", folder, config.get("num_layers")),
+    size_of(config, "num_layers", folder),
+    size_of(config, "num_decoder_layers", folder, config.get("num_layers")),
   )
   table = {name: (path, turn) for name, path, turn in names(*depths, gated)}
   checks.names(
@@ -181,24 +167,12 @@ def save(
 
 def _logits(table: Leaf, head: Leaf | None, scaled: bool) -> Leaf | None:
   """The kernel of the logits; None for T5 1.0's, the scaled embedding table."""
-  if head is not None and _equal(table, head):
+  if head is not None and stored.equal(table, head):
     head = None
   if head is None and scaled:
     return None
   kernel = Transposed(table if head is None else head)
   return Scaled(kernel, table.shape[1] ** -0.5) if scaled else kernel
-
-
-def _equal(one: Leaf, other: Leaf) -> bool:
-  if one.shape != other.shape:
-    return False
-  rows, width = one.shape
-  step = max(1, _COMPARED // width)
-  for start in range(0, rows, step):  # most differ in the first rows
-    box = (slice(start, min(start + step, rows)), slice(0, width))
-    if not np.array_equal(one.read(box), other.read(box)):
-      return False
-  return True
 
 
 def _is_scaled(config: Mapping[str, Any]) -> bool:
@@ -212,67 +186,19 @@ def _is_scaled(config: Mapping[str, Any]) -> bool:
 def _facts(config: Mapping[str, Any], folder: epath.Path) -> dict[str, Any]:
   """What `T5Config` needs beyond shapes."""
   if config.get("model_type") not in _MODEL_TYPES:
-    raise _unsupported(folder, "model_type", config.get("model_type"), _MODEL_TYPES)
+    raise unknown_architecture(folder, config.get("model_type"))
   epsilon = config.get("layer_norm_epsilon", _EPSILON)
   if epsilon != _EPSILON:
-    raise _unsupported(folder, "layer_norm_epsilon", epsilon, (_EPSILON,))
+    raise unsupported(folder, "layer_norm_epsilon", epsilon, (_EPSILON,), _FAMILIES)
   usual = "gated-gelu" if config["model_type"] == "mt5" else "relu"
   projection = str(config.get("feed_forward_proj", usual))
   if projection not in _ACTIVATIONS:
-    raise _unsupported(folder, "feed_forward_proj", projection, _ACTIVATIONS)
-  distance = _number(config, "relative_attention_max_distance", folder, 128)
+    raise unsupported(folder, "feed_forward_proj", projection, _ACTIVATIONS, _FAMILIES)
+  distance = size_of(config, "relative_attention_max_distance", folder, 128)
   return {
     "mlp_activations": _ACTIVATIONS[projection],
     "relative_max_distance": distance,
   }
-
-
-def _unsupported(
-  folder: epath.Path, field: str, value: Any, known: Iterable[Any]
-) -> checks.InputError:
-  return checks.InputError(
-    f"the checkpoint {folder} is of a model that is not supported: {field} in its {CONFIG} "
-    f"is {str(value)[:40]!r}, expected one of {', '.join(map(str, known))}; choose a T5, "
-    "mT5 or ByT5"
-  )
-
-
-def _number(
-  config: Mapping[str, Any], name: str, folder: epath.Path, default: Any = None
-) -> int:
-  value = config.get(name)
-  value = default if value is None else value
-  if type(value) is not int or not 0 < value <= 1 << 20:
-    raise unreadable(folder, f"{name} in its {CONFIG} is {str(value)[:40]!r}")
-  if name.endswith("layers") and value > _MOST_LAYERS:
-    raise unreadable(folder, f"{name} in its {CONFIG} is {value}")
-  return value
-
-
-def _tensors(folder: epath.Path) -> dict[str, Leaf]:
-  if (folder / WEIGHTS).is_file():  # as transformers does where both are there
-    return safetensors_files.read(folder / WEIGHTS).leaves
-  places = _json(folder / _INDEX).get("weight_map")
-  if not isinstance(places, dict) or not all(isinstance(p, str) for p in places.values()):
-    raise unreadable(folder / _INDEX, "it has no weight_map")
-  for place in places.values():
-    if "/" in place or "\\" in place or "\0" in place or place in ("", ".", ".."):
-      raise unreadable(folder / _INDEX, f"it points outside the checkpoint, to {place!r}")
-  shards = {p: safetensors_files.read(folder / p).leaves for p in set(places.values())}
-  absent = [name for name, place in places.items() if name not in shards[place]]
-  if absent:
-    raise unreadable(folder / places[absent[0]], f"{absent[0]} is not in it")
-  return {name: shards[place][name] for name, place in places.items()}
-
-
-def _json(path: epath.Path) -> dict[str, Any]:
-  try:
-    found = json.loads(path.read_bytes())
-  except (ValueError, OSError, RecursionError) as error:
-    raise unreadable(path, first_line(error)) from error
-  if not isinstance(found, dict):
-    raise unreadable(path, "it is no map")
-  return found
 
 
 def _write_weights(place: epath.Path, tensors: Mapping[str, Leaf], most: int) -> None:
@@ -297,7 +223,7 @@ def _write_weights(place: epath.Path, tensors: Mapping[str, Leaf], most: int) ->
     where |= dict.fromkeys(shard, name)
   bar.close()
   total = sum(map(stored.nbytes, tensors.values()))
-  _write_json(place / _INDEX, {"metadata": {"total_size": total}, "weight_map": where})
+  _write_json(place / INDEX, {"metadata": {"total_size": total}, "weight_map": where})
 
 
 def _config(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Formats differ in where bytes lie; what the model wants may further be a transpo
 layer of a stack, or another reading of the bits. Each difference is one small wrapper:
 
   Transposed(leaf)[i, j]      leaf[j, i]             a PyTorch kernel [out, in]
+  Rows(leaf, order)[i, j]     leaf[order[i], j]      our order of tokens
   Layer(leaf, n)[i, j]        leaf[i, n, j]          a scanned stack of layers
   Bits(leaf)                  uint16 -> bfloat16     T5X before 2021
   Scaled(leaf, factor)        leaf * factor          logits that divide by sqrt(d_model)
@@ -22,6 +23,8 @@ from prompt_tuning import checks
 from prompt_tuning.types import Shape
 
 _MAX_RANK, _MAX_SIZE = 32, 1 << 48
+_MOST_RUNS = 16  # of neighbouring rows that are read one by one
+_COMPARED = 1 << 16  # elements of two matrices that are compared at a time
 Index = tuple[slice, ...]  # one slice per axis, step 1
 
 
@@ -88,6 +91,41 @@ class Transposed:
   def read(self, index: Index | None = None, dtype: np.dtype | None = None) -> np.ndarray:
     """See `Leaf`."""
     return self.leaf.read(None if index is None else index[::-1], dtype).T
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+  """An array whose rows are taken in another order.
+
+  Attributes:
+    leaf: The array.
+    order: [rows]: which of its rows stands where.
+  """
+
+  leaf: Leaf
+  order: np.ndarray
+
+  @property
+  def shape(self) -> Shape:
+    """See `Leaf`."""
+    return self.leaf.shape
+
+  @property
+  def dtype(self) -> np.dtype:
+    """See `Leaf`."""
+    return self.leaf.dtype
+
+  def read(self, index: Index | None = None, dtype: np.dtype | None = None) -> np.ndarray:
+    """See `Leaf`; few runs of rows are read as they are, more as all that lies between."""
+    first, *rest = bounded(index or whole(self.shape), self.shape)
+    wanted = self.order[first]
+    runs = np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1)
+    if wanted.size and len(runs) > _MOST_RUNS:
+      low, high = int(wanted.min()), int(wanted.max()) + 1
+      return self.leaf.read((slice(low, high), *rest), dtype)[wanted - low]
+    boxes = (slice(int(run[0]), int(run[-1]) + 1) if run.size else slice(0) for run in runs)
+    parts = [self.leaf.read((box, *rest), dtype) for box in boxes]
+    return np.concatenate(parts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,3 +251,16 @@ def nbytes(leaf: Leaf) -> int:
 def as_stored(leaf: Leaf) -> Leaf:
   """The leaf itself, or its bfloat16 reading where it holds 16-bit patterns."""
   return Bits(leaf) if leaf.dtype == np.uint16 else leaf
+
+
+def equal(one: Leaf, other: Leaf) -> bool:
+  """Whether two matrices have the same values; stops reading where they differ."""
+  if one.shape != other.shape:
+    return False
+  rows, width = one.shape
+  step = max(1, _COMPARED // width)
+  for start in range(0, rows, step):  # most differ in the first rows
+    box = (slice(start, min(start + step, rows)), slice(0, width))
+    if not np.array_equal(one.read(box), other.read(box)):
+      return False
+  return True

@@ -27,6 +27,7 @@ COMMANDS = {
   "extract": ("prompt_tuning.cli.extract", "write one variable as .npy"),
   "corpus": ("prompt_tuning.cli.corpus", "gather text for pretraining"),
   "scale": ("prompt_tuning.cli.scale", "prompt tuning against model tuning, by size"),
+  "rates": ("prompt_tuning.cli.rates", "find the learning rate that suits a run"),
   "methods": ("prompt_tuning.cli.methods", "every method on one task, side by side"),
   "mrqa": ("prompt_tuning.cli.mrqa", "questions of the MRQA shared task as a table"),
   "vocabulary": ("prompt_tuning.cli.vocabulary", "train a SentencePiece vocabulary"),

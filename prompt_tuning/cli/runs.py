@@ -89,18 +89,19 @@ def description(settings: Any, text: str) -> str:
     return text
   import jax
 
-  from prompt_tuning.models.t5 import T5
-  from prompt_tuning.prompts.prompted import PromptedT5, t5x_path
+  from prompt_tuning.models import families
+  from prompt_tuning.prompts.families import prompted
+  from prompt_tuning.prompts.prompted import t5x_path
 
   if hasattr(settings, "check"):
     settings.check()
   dtype = getattr(getattr(settings, "checkpoint", None), "dtype", None)
-  model = T5.abstract(settings.model, dtype or "float32")
+  model = families.abstract(settings.model, dtype or "float32")
   if hasattr(settings, "learned"):
-    prompted, rename = settings.learned.shapes(model), settings.learned.t5x_path
+    described, rename = settings.learned.shapes(model), settings.learned.t5x_path
   else:
-    prompted, rename = PromptedT5(model, _bank(settings)), t5x_path
-  return f"{text}\n{trees.describe(prompted, rename)}\n{jax.default_backend()} backend"
+    described, rename = prompted(model, _bank(settings)), t5x_path
+  return f"{text}\n{trees.describe(described, rename)}\n{jax.default_backend()} backend"
 
 
 def _bank(settings: Any) -> "PromptBank | None":

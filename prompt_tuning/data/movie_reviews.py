@@ -4,7 +4,12 @@
 order by hash of the text is the seeded split: the first thousand are the test split, the
 next thousand validation. The text is the sentence as it is, without a task name; the
 target is "positive" or "negative"; `movie_reviews_sentiment_sentinel` puts the first
-sentinel in front of it, for models that were pretrained by span corruption only.
+sentinel in front of it, for models that were pretrained by span corruption only, and
+`movie_reviews_sentiment_continued` makes it the end of a text, for decoder-only models:
+
+  Review: a gripping, tidy little movie.
+  Sentiment: positive
+
 `movie_reviews_sentiment_perceptron` has both words in every example, to be ranked.
 """
 
@@ -32,12 +37,25 @@ LABELS = ("negative", "positive")
 HELD_OUT = 1000  # sentences of each of test and validation
 _SENTINEL_LABELS = tuple(f"{vocabularies.FIRST_SENTINEL} {label}" for label in LABELS)
 RANKED = "movie_reviews_sentiment_perceptron"
+_CONTINUED_LABELS = tuple(f" {label}" for label in LABELS)
+
+
+@seqio.map_over_dataset
+def continued(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+  """Inputs and targets as one text that breaks off before the label."""
+  return {
+    "inputs": tf.strings.join(["Review: ", example["inputs"], "\nSentiment:"]),
+    "targets": tf.strings.join([" ", example["targets"]]),
+  }
+
+
 TASKS = {  # name -> preprocessors in front, and targets in class order
   "movie_reviews_sentiment": ([], LABELS),
   "movie_reviews_sentiment_sentinel": (
     [objectives.sentinel_before_targets],
     _SENTINEL_LABELS,
   ),
+  "movie_reviews_sentiment_continued": ([continued], _CONTINUED_LABELS),
 }
 
 

@@ -10,8 +10,10 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from prompt_tuning import checks, files
-from prompt_tuning.data import quiet
+from etils import epath
+
+from prompt_tuning import checks, files, gguf_header
+from prompt_tuning.data import quiet, tokenizer_files
 
 T5_PATH = "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
 MT5_PATH = "gs://t5-data/vocabs/mc4.250000.100extra/sentencepiece.model"
@@ -101,7 +103,51 @@ class Bytes:
     }
 
 
-Vocabulary = SentencePiece | Bytes
+@dataclasses.dataclass(frozen=True)
+class Tokenizer:
+  """The tokenizer of a decoder-only model, its ids in our order: pad 0, EOS 1.
+
+  Attributes:
+    path: A folder with tokenizer.json, or a GGUF file; local or package://.
+    specials: Whether special tokens that are spelled out in a text are those tokens.
+  """
+
+  path: str
+  specials: bool = False
+
+  @property
+  def name(self) -> str:
+    """Where it lies."""
+    return self.path
+
+  def load(self) -> Any:
+    """The `TokenizerVocabulary`.
+
+    Raises:
+      InputError: It is absent, damaged or of a kind that is not known.
+    """
+    return _load_tokenizer(str(files.path(self.path)), self.specials)
+
+  def is_here(self) -> bool:
+    """Whether its file is on this machine."""
+    if files.is_remote(self.path):
+      return False
+    return tokenizer_files.find(files.path(self.path)) is not None
+
+  def fingerprint(self) -> str:
+    """SHA-256 of the tokenizer, which tells vocabularies apart."""
+    return tokenizer_files.fingerprint(files.path(self.path))
+
+  def described(self) -> dict[str, Any]:
+    """What a manifest says of it: its hash and ids in all."""
+    return {
+      "sha256": self.fingerprint(),
+      "extra_ids": 0,
+      "ids": self.load().vocab_size,
+    }
+
+
+Vocabulary = SentencePiece | Bytes | Tokenizer
 
 T5 = SentencePiece()
 MT5 = SentencePiece(sentencepiece_model_file=MT5_PATH)
@@ -127,10 +173,15 @@ def of_size(rows: int) -> Vocabulary:
 
 
 def named(text: str | None) -> Vocabulary | None:
-  """The vocabulary that a flag names: a SentencePiece file, or "bytes"."""
+  """The vocabulary that a flag names: a file or folder of one, or "bytes"."""
   if text is None:
     return None
-  return BYT5 if text == BYT5.name else SentencePiece(sentencepiece_model_file=text)
+  if text == BYT5.name:
+    return BYT5
+  tokenizer = Tokenizer(text)
+  if text.endswith(gguf_header.SUFFIX) or tokenizer.is_here():
+    return tokenizer
+  return SentencePiece(sentencepiece_model_file=text)
 
 
 _current: list[Vocabulary] = []
@@ -197,6 +248,15 @@ def train(
       "more text or fewer pieces"
     ) from error
   out.with_suffix(".vocab").unlink(missing_ok=True)
+
+
+@functools.cache
+def _load_tokenizer(path: str, specials: bool) -> Any:
+  quiet.import_seqio()
+  tokenizer, special = tokenizer_files.load(epath.Path(path))
+  from prompt_tuning.data import tokenizer_vocabulary
+
+  return tokenizer_vocabulary.TokenizerVocabulary(tokenizer, special, specials)
 
 
 @functools.cache

@@ -1,6 +1,8 @@
 """Which pieces of a vocabulary are whole words."""
 
-from prompt_tuning.data.vocabularies import Bytes, Vocabulary
+from collections.abc import Iterable
+
+from prompt_tuning.data.vocabularies import Bytes, SentencePiece, Tokenizer, Vocabulary
 
 _WORD_START = "▁"  # SentencePiece's mark
 
@@ -20,7 +22,17 @@ def of(vocabulary: Vocabulary) -> dict[int, str]:
   """
   if isinstance(vocabulary, Bytes):
     return {}
-  pieces = vocabulary.load().tokenizer
-  texts = ((n, pieces.id_to_piece(n)) for n in range(pieces.get_piece_size()))
-  words = ((n, text[1:]) for n, text in texts if text.startswith(_WORD_START))
+  words = (
+    (n, text[1:])
+    for n, text in enumerate(_pieces(vocabulary))
+    if text.startswith(_WORD_START)
+  )
   return {n: word for n, word in words if word.isalpha()}
+
+
+def _pieces(vocabulary: SentencePiece | Tokenizer) -> Iterable[str]:
+  """The text of every id in order."""
+  if isinstance(vocabulary, Tokenizer):
+    return vocabulary.load().pieces()
+  pieces = vocabulary.load().tokenizer
+  return map(pieces.id_to_piece, range(pieces.get_piece_size()))

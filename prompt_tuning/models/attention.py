@@ -66,9 +66,16 @@ class Attention(nnx.Module):
     Returns:
       [batch, q, d_model], dtype of `x`.
     """
-    queries = self._split(self.query(x))
-    attended = self._kernel(queries, keys, dropout.of_weights(values), biases)
-    return self.out(attended.reshape(*attended.shape[:2], -1))
+    values = dropout.of_weights(values)
+    return self.merged(self._kernel(self.queries(x), keys, values, biases))
+
+  def queries(self, x: Array) -> Array:
+    """[batch, q, d_model] -> [batch, q, num_heads, d_kv]."""
+    return self._split(self.query(x))
+
+  def merged(self, heads: Array) -> Array:
+    """[batch, q, num_heads, d_kv] -> [batch, q, d_model]."""
+    return self.out(heads.reshape(*heads.shape[:2], -1))
 
 
 class RelativeBias(nnx.Module):

@@ -1,6 +1,7 @@
 """The numbers that make a T5: one frozen dataclass and the published sizes."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,6 +53,19 @@ class T5Config:
   def __post_init__(self):
     remat.check(self.remat)
     object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
+
+  @property
+  def depth(self) -> int:
+    """The largest number that divides the layers of both towers."""
+    return math.gcd(self.num_encoder_layers, self.num_decoder_layers)
+
+  def with_depth(self, depth: int) -> "T5Config":
+    """The same with `depth` times the least equal share of the layers of both towers."""
+    return dataclasses.replace(
+      self,
+      num_encoder_layers=self.num_encoder_layers // self.depth * depth,
+      num_decoder_layers=self.num_decoder_layers // self.depth * depth,
+    )
 
   @classmethod
   def from_gin(cls, *files: str, bindings: tuple[str, ...] = ()) -> "T5Config":

@@ -16,9 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning.models.attention import Attention
 from prompt_tuning.models.dropout import Dropout
-from prompt_tuning.types import Array
+from prompt_tuning.types import Array, Shape
 
 
 @jax.tree_util.register_dataclass
@@ -50,16 +49,20 @@ class KeysValues:
     )
 
   def logits(self, queries: Array) -> Array:
-    """[rows, q, num_heads, d_kv] -> [rows, num_heads, q, length]."""
-    grouped = queries.reshape(self.keys.shape[0], -1, *queries.shape[1:])
-    logits = jnp.einsum("grqhd,gkhd->grhqk", grouped, self.keys)
-    return logits.reshape(queries.shape[0], *logits.shape[2:])
+    """[rows, q, heads, d_kv] -> [rows, heads, q, length]; num_heads divides heads."""
+    groups, _, num_heads, d_kv = self.keys.shape
+    rows, q, heads, _ = queries.shape
+    grouped = queries.reshape(groups, -1, q, num_heads, heads // num_heads, d_kv)
+    logits = jnp.einsum("grqhnd,gkhd->grhnqk", grouped, self.keys)
+    return logits.reshape(rows, heads, q, -1)
 
   def weighted(self, weights: Array) -> Array:
-    """[rows, num_heads, q, length] -> [rows, q, num_heads, d_kv]."""
-    grouped = weights.reshape(self.values.shape[0], -1, *weights.shape[1:])
-    sums = jnp.einsum("grhqk,gkhd->grqhd", grouped, self.values)
-    return sums.reshape(weights.shape[0], *sums.shape[2:])
+    """[rows, heads, q, length] -> [rows, q, heads, d_kv]."""
+    groups, length, num_heads, d_kv = self.values.shape
+    rows, heads, q, _ = weights.shape
+    grouped = weights.reshape(groups, -1, num_heads, heads // num_heads, q, length)
+    sums = jnp.einsum("grhnqk,gkhd->grqhnd", grouped, self.values)
+    return sums.reshape(rows, q, heads, d_kv)
 
 
 @jax.tree_util.register_dataclass
@@ -140,6 +143,31 @@ class DecoderOnlyCache:
   decoded: tuple[KeysValues, ...]
   index: Array
 
+  @classmethod
+  def empty(
+    cls,
+    contexts: Sequence[Context],
+    first: Array,
+    shape: Shape,
+    layers: int,
+    dtype: jnp.dtype,
+  ) -> "DecoderOnlyCache":
+    """One that holds nothing decoded yet, with room for `shape` in each of the layers."""
+    blank = KeysValues(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+    return cls(
+      contexts=tuple(contexts),
+      first=first.astype(jnp.int32),
+      decoded=(blank,) * layers,
+      index=jnp.zeros((), jnp.int32),
+    )
+
+  def seen(self) -> Array:
+    """Which keys the token at `index` may see: [batch, keys] bool, contexts in front."""
+    batch = self.first.shape[0]
+    slots = jnp.arange(self.decoded[0].keys.shape[1], dtype=jnp.int32)[None]
+    visible = [*(context.visible for context in self.contexts), slots <= self.index]
+    return jnp.concatenate([for_rows(x, batch) for x in visible], axis=1)
+
   def reordered(self, rows: Array) -> "DecoderOnlyCache":
     """The cache whose row i is the old row `rows[i]`, a decode of the same input."""
     decoded = jax.tree.map(lambda x: jnp.take(x, rows, axis=0), self.decoded)
@@ -150,34 +178,51 @@ class DecoderOnlyCache:
     return dataclasses.replace(self, decoded=decoded, index=self.index + 1)
 
 
-def attend(
-  attention: Attention,
-  x: Array,
+def joined(parts: Sequence[KeysValues]) -> tuple[Array, Array]:
+  """Keys and values of all parts, one behind the other: [rows, k, num_heads, d_kv].
+
+  A part of one group is that of every row.
+  """
+  *before, last = parts
+  rows = last.keys.shape[0]
+
+  def each(pieces: Sequence[Array]) -> Array:
+    wide = [jnp.broadcast_to(x, (rows, *x.shape[1:])) for x in pieces]
+    return jnp.concatenate(wide, axis=1) if before else pieces[0]
+
+  return each([part.keys for part in parts]), each([part.values for part in parts])
+
+
+def attended(
+  queries: Array,
   parts: Sequence[KeysValues],
   bias: Array,
-  dropout: Dropout,
+  dropout: Dropout | None = None,
 ) -> Array:
-  """Attends from `x` to all parts at once, as if they were one.
+  """What queries get of all parts at once, as if they were one.
 
   Args:
-    attention: The layer's projections.
-    x: [rows, q, d_model].
+    queries: [rows, q, heads, d_kv]; heads is a multiple of those of the parts.
     parts: With k keys between them.
-    bias: [groups, num_heads, q, k], dtype of `x`; masks included.
+    bias: [groups, heads or 1, q, k], dtype of the queries; masks included.
     dropout: Applied to the weights, with one mask for all queries.
 
   Returns:
-    [rows, q, d_model], dtype of `x`.
+    [rows, q, heads, d_kv], dtype of the queries.
   """
-  heads = parts[0].keys.shape[2:]
-  queries = attention.query(x).reshape(*x.shape[:2], *heads)
   logits = jnp.concatenate([part.logits(queries) for part in parts], axis=-1)
   grouped = logits.reshape(bias.shape[0], -1, *logits.shape[1:]) + bias[:, None]
-  weights = dropout(jax.nn.softmax(grouped.reshape(logits.shape), axis=-1))
+  weights = jax.nn.softmax(grouped.reshape(logits.shape), axis=-1)
+  if dropout is not None:
+    weights = dropout(weights)
   ends = np.cumsum([part.keys.shape[1] for part in parts])[:-1]
   pieces = jnp.split(weights, ends, axis=-1)
-  attended = sum(
+  return sum(
     (part.weighted(piece) for part, piece in zip(parts[1:], pieces[1:], strict=True)),
     start=parts[0].weighted(pieces[0]),
   )
-  return attention.out(attended.reshape(*x.shape[:2], -1))
+
+
+def for_rows(visible: Array, rows: int) -> Array:
+  """[groups, length] -> [rows, length]: each group for its consecutive rows."""
+  return jnp.repeat(visible, rows // visible.shape[0], axis=0)

@@ -10,6 +10,7 @@
 Layers and numerics are those of the decoder of `T5` without cross-attention.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,7 +21,13 @@ from prompt_tuning import checks
 from prompt_tuning.models import parameters
 from prompt_tuning.models.attention import Attention, RelativeBias
 from prompt_tuning.models.config import T5Config
-from prompt_tuning.models.context import Context, DecoderOnlyCache, KeysValues, attend
+from prompt_tuning.models.context import (
+  Context,
+  DecoderOnlyCache,
+  KeysValues,
+  attended,
+  for_rows,
+)
 from prompt_tuning.models.dropout import Dropout
 from prompt_tuning.models.layers import MLP, Dense, Embedding, RMSNorm, fan_in_truncated
 from prompt_tuning.models.masks import mask_bias
@@ -50,7 +57,9 @@ class DecoderOnlyLayer(nnx.Module):
     """[rows, q, d_model] -> the same, and what `keep` made of its keys and values."""
     normed = self.pre_self_attention_layer_norm(x)
     own = keep(KeysValues(*self.self_attention.keys_values(normed)))
-    x = x + dropout(attend(self.self_attention, normed, [*before, own], bias, dropout))
+    queries = self.self_attention.queries(normed)
+    heads = attended(queries, [*before, own], bias, dropout)
+    x = x + dropout(self.self_attention.merged(heads))
     return x + dropout(self.mlp(self.pre_mlp_layer_norm(x), dropout)), own
 
 
@@ -173,7 +182,7 @@ class DecoderOnlyT5(nnx.Module):
   def logits(self, hidden: Array) -> Array:
     """[..., d_model], from `hidden`, -> [..., vocab] float32."""
     if self.config.tied_logits:
-      return self.decoder.token_embedder.attend(hidden)
+      return self.decoder.token_embedder.attend(hidden) / math.sqrt(self.config.d_model)
     return self.decoder.logits_dense(hidden.astype(jnp.float32))
 
   def prefill(
@@ -203,7 +212,7 @@ class DecoderOnlyT5(nnx.Module):
     keys = jnp.arange(start + length, dtype=jnp.int32)[None]
     seen = [
       jnp.broadcast_to(x[:, None, None], (rows, 1, length, x.shape[-1]))
-      for x in (_for_rows(context.visible, rows) for context in contexts)
+      for x in (for_rows(context.visible, rows) for context in contexts)
     ]
     mask = jnp.concatenate([*seen, mask], axis=-1)
     biases = self.decoder.biases(keys[:, start:], keys, mask, self.dtype)
@@ -222,12 +231,8 @@ class DecoderOnlyT5(nnx.Module):
       max_len: Most tokens that will be decoded.
     """
     shape = (rows, max_len, self.config.num_heads, self.config.d_kv)
-    blank = KeysValues(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype))
-    return DecoderOnlyCache(
-      contexts=tuple(contexts),
-      first=first.astype(jnp.int32),
-      decoded=(blank,) * self.config.num_decoder_layers,
-      index=jnp.zeros((), jnp.int32),
+    return DecoderOnlyCache.empty(
+      contexts, first, shape, self.config.num_decoder_layers, self.dtype
     )
 
   def decode_step(
@@ -262,12 +267,5 @@ class DecoderOnlyT5(nnx.Module):
     start = sum(context.length for context in cache.contexts)
     before = jnp.arange(start, dtype=jnp.int32)[None]
     keys = jnp.concatenate([jnp.broadcast_to(before, (batch, start)), first + slots], 1)
-    visible = [*(context.visible for context in cache.contexts), slots <= cache.index]
-    seen = jnp.concatenate([_for_rows(x, batch) for x in visible], axis=1)
-    mask = seen[:, None, None]
+    mask = cache.seen()[:, None, None]
     return self.decoder.biases(first + cache.index, keys, mask, self.dtype)
-
-
-def _for_rows(visible: Array, rows: int) -> Array:
-  """[groups, length] -> [rows, length]: each group for its consecutive rows."""
-  return jnp.repeat(visible, rows // visible.shape[0], axis=0)

@@ -1,19 +1,19 @@
-"""The layers every T5 shares: dense, RMS norm, embedding and MLP."""
+"""The layers that all models share: dense, RMS norm, embedding and MLP."""
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prompt_tuning.models.config import T5Config
 from prompt_tuning.models.dropout import Dropout
 from prompt_tuning.models.parameters import Parameters
 from prompt_tuning.models.quantized import scaled
 from prompt_tuning.types import Array, Initializer
 
-_NORM_EPSILON = 1e-6
+_NORM_EPSILON = 1e-6  # of T5
 RESIDUAL = ("batch", "length", "embed")  # axes of what runs through a tower
 
 fan_in_normal: Initializer = nnx.initializers.variance_scaling(1.0, "fan_in", "normal")
@@ -53,23 +53,39 @@ class Dense(nnx.Module):
 class RMSNorm(nnx.Module):
   """T5's layer norm: scale only, statistics in float32, cast before scaling."""
 
-  def __init__(self, params: Parameters, d_model: int):
-    ones = nnx.initializers.ones
+  def __init__(self, params: Parameters, d_model: int, epsilon: float = _NORM_EPSILON):
+    ones, self._epsilon = nnx.initializers.ones, epsilon
     self.scale = params("scale", (d_model,), ("embed",), ones)
 
   def __call__(self, x: Array) -> Array:
     """[..., d_model] -> the same shape and dtype."""
     x32 = x.astype(jnp.float32)
     mean_square = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
-    normed = (x32 * jax.lax.rsqrt(mean_square + _NORM_EPSILON)).astype(x.dtype)
+    normed = (x32 * jax.lax.rsqrt(mean_square + self._epsilon)).astype(x.dtype)
     scale = self.scale[...].astype(x.dtype)
     return normed * scale.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+class Sizes(Protocol):
+  """What these layers ask of a model's config; see `T5Config`."""
+
+  @property
+  def vocab_size(self) -> int: ...  # noqa: D102
+
+  @property
+  def d_model(self) -> int: ...  # noqa: D102
+
+  @property
+  def d_ff(self) -> int: ...  # noqa: D102
+
+  @property
+  def mlp_activations(self) -> tuple[str, ...]: ...  # noqa: D102
 
 
 class Embedding(nnx.Module):
   """The token table [vocab, d_model], read by gather."""
 
-  def __init__(self, config: T5Config, params: Parameters):
+  def __init__(self, config: Sizes, params: Parameters):
     self.embedding, self.embedding_scale = params.matrix(
       "embedding",
       (config.vocab_size, config.d_model),
@@ -88,9 +104,8 @@ class Embedding(nnx.Module):
     return self._constrain(found, RESIDUAL)
 
   def attend(self, x: Array) -> Array:
-    """Tied logits [..., vocab] in float32, divided by sqrt(d_model) (T5 1.0)."""
-    table = self.embedding[...].astype(jnp.float32)
-    logits = x.astype(jnp.float32) @ table.T / math.sqrt(table.shape[1])
+    """Tied logits [..., vocab] in float32; T5 1.0 divides them by sqrt(d_model)."""
+    logits = x.astype(jnp.float32) @ self.embedding[...].astype(jnp.float32).T
     if self.embedding_scale is None:
       return logits
     scale = self.embedding_scale[...]
@@ -103,7 +118,7 @@ class MLP(nnx.Module):
   T5 1.1: gelu(x @ wi_0) * (x @ wi_1) @ wo; T5 1.0: relu(x @ wi) @ wo.
   """
 
-  def __init__(self, config: T5Config, params: Parameters):
+  def __init__(self, config: Sizes, params: Parameters):
     shape = (config.d_model, config.d_ff)
     self._activations = config.mlp_activations
     for name in self._inputs():

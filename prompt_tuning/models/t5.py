@@ -8,6 +8,7 @@ Numerics are T5X's (Raffel et al. 2020, and the 1.1 variant of Shazeer 2020): pr
 residual layers, no biases, one relative position table per tower, float32 logits.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -256,7 +257,7 @@ class T5(nnx.Module):
   def logits(self, hidden: Array) -> Array:
     """[rows, length, d_model], from `hidden`, -> [rows, length, vocab] float32."""
     if self.config.tied_logits:
-      logits = self.token_embedder.attend(hidden)
+      logits = self.token_embedder.attend(hidden) / math.sqrt(self.config.d_model)
     else:
       logits = self.decoder.logits_dense(hidden.astype(jnp.float32))
     return self._constrain(logits, ("batch", "length", "vocab"))

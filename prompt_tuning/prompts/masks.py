@@ -25,7 +25,8 @@ PROMPT_TO_PROMPT = "prompt->prompt"
 PROMPT_TO_PROMPT_CAUSAL = "prompt->prompt;causal"
 ALWAYS = frozenset({"input->input", "input->prompt"})
 FULL = ALWAYS | {PROMPT_TO_INPUT, PROMPT_TO_PROMPT}
-KINDS = FULL | {PROMPT_TO_PROMPT_CAUSAL}
+CAUSAL = ALWAYS | {PROMPT_TO_PROMPT_CAUSAL}  # the only one of decoder-only models
+KINDS = FULL | CAUSAL
 
 
 def with_prompt(valid: Array, prompt_len: int) -> Array:

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from prompt_tuning import checks
 from prompt_tuning.types import Array
 
 EVERY = -1  # segment of what all segments see
@@ -25,6 +26,28 @@ class Packed:
   segment_ids: Array
   prompt_slots: Array | None
   decoder_segment_ids: Array
+
+  @classmethod
+  def given(
+    cls,
+    segment_ids: Array | None,
+    decoder_segment_ids: Array | None,
+    prompt_slots: Array | None = None,
+  ) -> "Packed | None":
+    """What a batch says of its rows; None where each holds one example.
+
+    Raises:
+      InputError: It says half of it.
+    """
+    if all(x is None for x in (segment_ids, decoder_segment_ids, prompt_slots)):
+      return None
+    if segment_ids is None or decoder_segment_ids is None:
+      raise checks.InputError(
+        "the batch has some of encoder_segment_ids, decoder_segment_ids and "
+        "encoder_prompt_slots, expected both ids where rows are packed and none where "
+        "they are not; give both"
+      )
+    return cls(segment_ids, prompt_slots, decoder_segment_ids)
 
   def positions(self) -> Array:
     """[batch, input_len] int32, from 0 in each segment."""

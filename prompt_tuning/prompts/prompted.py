@@ -2,7 +2,6 @@
 
 from collections.abc import Set
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -18,6 +17,7 @@ from prompt_tuning.prompts import combine as combining
 from prompt_tuning.prompts import masks
 from prompt_tuning.prompts.bank import PATH, PromptBank
 from prompt_tuning.prompts.packed import EVERY, Packed
+from prompt_tuning.prompts.sequences import sequence_scores, shift_right
 from prompt_tuning.prompts.steering import Steering
 from prompt_tuning.types import Array
 
@@ -367,15 +367,7 @@ class PromptedT5(nnx.Module):
     Returns:
       [batch, target_len, d_model]; meaningless where the target is 0.
     """
-    packed, segments = None, (encoder_segment_ids, decoder_segment_ids)
-    if any(x is not None for x in (*segments, encoder_prompt_slots)):
-      if encoder_segment_ids is None or decoder_segment_ids is None:
-        raise checks.InputError(
-          "the batch has some of encoder_segment_ids, decoder_segment_ids and "
-          "encoder_prompt_slots, expected both ids where rows are packed and none where "
-          "they are not; give both"
-        )
-      packed = Packed(encoder_segment_ids, encoder_prompt_slots, decoder_segment_ids)
+    packed = Packed.given(encoder_segment_ids, decoder_segment_ids, encoder_prompt_slots)
     dropout = self.model.dropout(dropout_key)
     encoded, real = self.encode(encoder_input_tokens, prompt_ids, dropout, packed)
     targets = decoder_target_tokens
@@ -515,15 +507,3 @@ def _check_seen(steering: Steering) -> None:
 def t5x_path(path: str) -> str:
   """The T5X name of a variable of a `PromptedT5`: "bank/prompts" is the prompt's."""
   return PATH if path == "bank/prompts" else path.removeprefix("model/")
-
-
-def shift_right(targets: Array) -> Array:
-  """Decoder inputs: targets shifted by one, beginning with 0 (T5's BOS)."""
-  return jnp.pad(targets, ((0, 0), (1, 0)))[:, :-1]
-
-
-def sequence_scores(logits: Array, targets: Array) -> Array:
-  """Sum of log p(target) over real targets: [batch] float32."""
-  log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
-  taken = jnp.take_along_axis(log_probs, targets[..., None], axis=-1)[..., 0]
-  return jnp.sum(jnp.where(targets > 0, taken, 0.0), axis=-1)

@@ -21,7 +21,7 @@ from prompt_tuning.models.masks import decoder_mask
 from prompt_tuning.prompts.bank import PromptBank
 from prompt_tuning.prompts.combine import prefix
 from prompt_tuning.prompts.masks import decoder_only_mask
-from prompt_tuning.prompts.prompted import sequence_scores
+from prompt_tuning.prompts.sequences import sequence_scores
 from prompt_tuning.types import Array
 
 _GREEDY = Greedy()

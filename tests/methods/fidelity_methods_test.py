@@ -16,7 +16,8 @@ from prompt_tuning.methods.per_layer import PerLayer
 from prompt_tuning.methods.wayward import Wayward
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.prompts import masks
-from prompt_tuning.prompts.prompted import PromptedT5, sequence_scores
+from prompt_tuning.prompts.prompted import PromptedT5
+from prompt_tuning.prompts.sequences import sequence_scores
 from prompt_tuning.prompts.start import FromFile, Prompt, RandomUniform
 from prompt_tuning.training import state as states
 from prompt_tuning.training import steps

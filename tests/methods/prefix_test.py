@@ -17,7 +17,8 @@ from prompt_tuning.methods.prefix import Place, Prefix, PrefixTuning, of_prompt
 from prompt_tuning.models.context import KeysValues
 from prompt_tuning.prompts import masks
 from prompt_tuning.prompts.bank import PromptBank
-from prompt_tuning.prompts.prompted import PromptedT5, sequence_scores, shift_right
+from prompt_tuning.prompts.prompted import PromptedT5
+from prompt_tuning.prompts.sequences import sequence_scores, shift_right
 from prompt_tuning.prompts.start import Prompt, RandomUniform
 from prompt_tuning.prompts.steering import Steering
 

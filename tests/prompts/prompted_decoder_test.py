@@ -15,8 +15,8 @@ from prompt_tuning.models.config import T5Config
 from prompt_tuning.models.decoder_only import DecoderOnlyT5
 from prompt_tuning.models.masks import decoder_mask
 from prompt_tuning.prompts.bank import PromptBank
-from prompt_tuning.prompts.prompted import shift_right
 from prompt_tuning.prompts.prompted_decoder import PromptedDecoder
+from prompt_tuning.prompts.sequences import shift_right
 from prompt_tuning.training.losses import Loss
 from prompt_tuning.training.state import Split
 

@@ -8,7 +8,8 @@ import pytest
 from prompt_tuning import checks, trees
 from prompt_tuning.prompts import combine
 from prompt_tuning.prompts.bank import PATH, PromptBank
-from prompt_tuning.prompts.prompted import PromptedT5, shift_right, t5x_path
+from prompt_tuning.prompts.prompted import PromptedT5, t5x_path
+from prompt_tuning.prompts.sequences import shift_right
 from prompt_tuning.training import steps
 from prompt_tuning.training.state import Split
 
