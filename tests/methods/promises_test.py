@@ -250,6 +250,10 @@ def test_a_step_leaves_the_prompt_that_it_makes_or_its_variables(learning, tmp_p
   names = {run.t5x_path(path).replace("/", ".") for path in learned}
   assert {path.name for path in folder.iterdir()} == names and len(names) == len(learned)
   assert not [name for name in names if "steering" in name or "bank" in name]
+  for path, value in learned.items():
+    saved = np.load(folder / run.t5x_path(path).replace("/", "."))
+    single = value[0] if path == "bank/prompts" and len(value) == 1 else value
+    np.testing.assert_array_equal(saved, single, strict=True)
   with pytest.raises(checks.InputError, match="prompt"):  # of one layer, or of a method
     formats.read_prompt(str(folder))
 
