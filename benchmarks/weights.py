@@ -31,7 +31,8 @@ from prompt_tuning import assembly, trees
 from prompt_tuning.checkpoints import t5x
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data import movie_reviews, vocabularies
-from prompt_tuning.prompts.prompted import PromptedT5, shift_right
+from prompt_tuning.prompts.prompted import PromptedT5
+from prompt_tuning.prompts.sequences import shift_right
 
 MODEL = "package://assets/t5_1_1_reviews"
 LABELS = list(movie_reviews.LABELS)

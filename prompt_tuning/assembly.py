@@ -106,7 +106,7 @@ def with_prompt(base: Base, prompt: Prompt, vocabulary: Vocabulary, key: Array) 
     InputError: A prompt that it starts from was trained for another model, or does not
       fit.
   """
-  _check_start(base, prompt, vocabulary)
+  _check_starts(base, files_of(prompt.start), vocabulary)
   bank = prompt.initialize(
     key,
     base.model.config.d_model,
@@ -116,10 +116,10 @@ def with_prompt(base: Base, prompt: Prompt, vocabulary: Vocabulary, key: Array) 
   return prompted(base.model, PromptBank(bank), visibility(prompt))
 
 
-def _check_start(base: Base, prompt: Prompt, vocabulary: Vocabulary) -> None:
-  """Raises `InputError` where vocabulary or files are those of another model."""
+def _check_starts(base: Base, paths: Sequence[str], vocabulary: Vocabulary) -> None:
+  """Raises `InputError` where vocabulary or prompts are those of another model."""
   check_vocabulary(vocabulary, base)
-  for path in files_of(prompt.start):
+  for path in paths:
     check_prompt_file(formats.read_prompt(path), base, vocabulary)
 
 
@@ -133,22 +133,20 @@ def steered(
   """The model with what a method adds to it, before the first step.
 
   Raises:
-    InputError: The method does not fit the model.
+    InputError: The method does not fit the model, or a prompt that it starts from was
+      trained for another.
   """
   if not isinstance(base.model, T5):
     raise checks.InputError(
       f"the model is a {type(base.model).__name__} and what is learned the method "
       f"{type(method).__name__}, which enters an encoder, expected a T5; learn a prompt"
     )
-  if method.prompt is None:
-    check_vocabulary(vocabulary, base)
-  else:
-    _check_start(base, method.prompt, vocabulary)
-    if method.prompt.num_prompts != 1:
-      raise checks.InputError(
-        f"num_prompts is {method.prompt.num_prompts}, expected 1, since a method has one "
-        "set of variables for all examples; train each in a run of its own"
-      )
+  _check_starts(base, methods.files(method), vocabulary)
+  if method.prompt is not None and method.prompt.num_prompts != 1:
+    raise checks.InputError(
+      f"num_prompts is {method.prompt.num_prompts}, expected 1, since a method has one "
+      "set of variables for all examples; train each in a run of its own"
+    )
   table = functools.partial(_table, base.model)
   return method.steered(Given(base.model, key, table, vocabulary.load, visible))
 

@@ -5,6 +5,7 @@ Commands turn `InputError` into one line on stderr and exit status 2.
 """
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 
 
@@ -62,8 +63,9 @@ def names(what: str, missing: Iterable[str], unexpected: Iterable[str], remedy: 
 
 
 def number(macro: str, value: object, least: float, remedy: str) -> None:
-  """Raises `InputError` unless `value` is a number and at least `least`."""
-  if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
+  """Raises `InputError` unless `value` is a finite number and at least `least`."""
+  is_number = isinstance(value, int | float) and not isinstance(value, bool)
+  if not is_number or not least <= value < math.inf:  # type: ignore[operator]
     raise InputError(f"{macro} is {value!r}, expected a number from {least:g}; {remedy}")
 
 
@@ -73,3 +75,16 @@ def whole(macro: str, value: object, least: int, remedy: str) -> None:
     raise InputError(
       f"{macro} is {value!r}, expected a whole number from {least}; {remedy}"
     )
+
+
+def text(macro: str, value: object, remedy: str) -> None:
+  """Raises `InputError` unless `value` is a text."""
+  if not isinstance(value, str):
+    raise InputError(f"{macro} is {value!r}, expected a text; {remedy}")
+
+
+def texts(macro: str, value: object, remedy: str) -> None:
+  """Raises `InputError` unless `value` is a list of one or more texts."""
+  is_list = isinstance(value, list | tuple) and len(value) > 0
+  if not is_list or not all(isinstance(each, str) for each in value):  # type: ignore[attr-defined]
+    raise InputError(f"{macro} is {value!r}, expected a list of texts; {remedy}")

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import gin
 
-from prompt_tuning import checks
+from prompt_tuning import checks, file_order
 
 _PACKAGE = pathlib.Path(__file__).parent
 _PREFIX = "prompt_tuning/configs/"
@@ -157,6 +157,7 @@ def _parse(
     for macro, value in (otherwise or {}).items():
       if _is_missing(macro):
         gin.parse_config(f"{macro} = {value!r}")
+  file_order.check(files, _reader.text)
   _check_macros([_reader.text(name) for name in _names(parsed)], bindings)
 
 
@@ -165,8 +166,9 @@ def _understood(what: str) -> Iterator[None]:
   """Turns whatever gin raises about `what` into an `InputError`."""
   try:
     yield
-  except checks.InputError:
-    raise
+  except checks.InputError as error:
+    sentence, _, _ = str(error).partition("\n  In call to configurable")  # gin's addition
+    raise checks.InputError(sentence) from error
   except (
     ImportError,
     KeyError,

@@ -121,8 +121,9 @@ def _parameters(settings: TrainConfig) -> int:
 
 def _bytes(place: epath.Path) -> int:
   """Of a file, or of all in a folder."""
-  found = place.rglob("*") if place.is_dir() else [place]
-  return sum(path.stat().length for path in found if path.is_file())
+  if place.is_dir():
+    return sum(map(_bytes, place.iterdir()))
+  return place.stat().length
 
 
 def _speeds(timed: dict[str, TrainConfig]) -> list[float]:

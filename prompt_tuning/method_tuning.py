@@ -9,6 +9,7 @@ MODEL_DIR/
 """
 
 import dataclasses
+import hashlib
 
 import numpy as np
 import optax
@@ -32,6 +33,7 @@ from prompt_tuning.training import state as states
 from prompt_tuning.types import Array, ArrayLike
 
 _VARIABLES = "variables.safetensors"
+_MODEL = "model/"  # prefix of the model's weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,8 +75,7 @@ class MethodTuning:
 
   def shapes(self, model: T5) -> PromptedT5:
     """The model without arrays, given one without arrays."""
-    plain = methods.of_settings(self.name, methods.settings(self.method))
-    return methods.shapes(plain, model, self._visibility)
+    return methods.shapes(self.method, model, self._visibility)
 
   def t5x_path(self, path: str) -> str:
     """See `Learned`."""
@@ -124,6 +125,18 @@ class MethodTuning:
   def load_best(self, folder: epath.Path) -> dict[str, np.ndarray]:
     """See `Learned`."""
     return method_files.read(folder / _VARIABLES).tensors
+
+
+def identity(split: states.Split) -> dict[str, str]:
+  """Of what a method froze beside the model's weights: prompts and texts that it read.
+
+  Nothing else of a run says so where the files change between interruption and resume.
+  """
+  found = hashlib.sha256()
+  beside = {p: x for p, x in trees.values(split.frozen).items() if not p.startswith(_MODEL)}
+  for path, value in beside.items():
+    found.update(path.encode() + trees.to_host(value).tobytes())
+  return {"what the method reads": found.hexdigest()[:16]} if beside else {}
 
 
 def _single(prompts: ArrayLike) -> ArrayLike:

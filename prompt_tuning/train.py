@@ -26,6 +26,7 @@ from prompt_tuning import (
   files,
   judge,
   loop,
+  method_tuning,
   metrics_log,
   partitioning,
   progress,
@@ -130,6 +131,7 @@ class _Run:
     self.feed = Feed(dataset, config.vocabulary, self.mesh, config.packing)
     identity = {
       **config.identity(base),
+      **method_tuning.identity(self.split),
       **self.feed.identity,
       **judge.identity(config.eval_dataset),
     }

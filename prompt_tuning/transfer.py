@@ -1,6 +1,7 @@
 """Which trained prompts are alike, and which should start a new one (SPoT)."""
 
 import json
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -43,14 +44,16 @@ def transfer(
     InputError: A path is no prompt, or prompts belong to different models.
   """
   paths = dict(zip(names(sources), map(_trimmed, sources), strict=True))
-  paths = {name: path for name, path in paths.items() if path != _trimmed(target or "")}
+  found = {name: formats.read_prompt(path) for name, path in paths.items()}
+  new = [] if target is None else [formats.read_prompt(target)]
+  known = {_opened(file) for file in new}
+  found = {name: file for name, file in found.items() if _opened(file) not in known}
+  paths = {name: paths[name] for name in found}
   if len(paths) < (2 if target is None else 1):
     raise checks.InputError(
       f"{len(paths)} prompts are given, expected several, or one or more and a --target; "
       "name more"
     )
-  found = {name: formats.read_prompt(path) for name, path in paths.items()}
-  new = [] if target is None else [formats.read_prompt(target)]
   _check_base([*found.values(), *new])
   compared = {name: _at(file, paths[name], step) for name, file in found.items()}
   matrix = spot.similarities(compared, measure)
@@ -126,6 +129,11 @@ def write(result: Mapping[str, Any], folder: str) -> None:
 
 def _trimmed(path: str) -> str:
   return path.rstrip("/") or path
+
+
+def _opened(file: PromptFile) -> str:
+  """What was opened, whichever path led there."""
+  return str(file.path) if files.is_remote(file.path) else os.path.realpath(file.path)
 
 
 def _at(file: PromptFile, path: str, step: int | None) -> np.ndarray:

@@ -323,6 +323,26 @@ def test_what_cannot_be_understood_is_refused(bindings, message):
     load(MODEL_AND_RUN, bindings)
 
 
+@pytest.mark.parametrize(
+  ("method", "bindings", "sentence"),
+  [
+    ("lora", ["LORA_TARGETS = 3"], "LORA_TARGETS is 3, expected a list of texts; "),
+    ("lora", ["LORA_TARGETS = 'query'"], "LORA_TARGETS is 'query', expected a list of "),
+    ("wayward", ["TASK_STRING = 3"], "PROMPT_TEXT or TASK_STRING is 3, expected a text; "),
+    (
+      "wayward",
+      ["TASK_STRING = 'a'", "WAYWARD_GAMMA = 'a'"],
+      "WAYWARD_GAMMA is 'a', expected a number from 0; ",
+    ),
+    ("attempt", ["SOURCE_PROMPTS = 'runs/a'"], "SOURCE_PROMPTS is 'runs/a', expected a "),
+  ],
+)
+def test_settings_of_methods_are_refused_in_one_sentence(method, bindings, sentence):
+  with pytest.raises(checks.InputError) as refused:
+    load([*MODEL_AND_RUN, f"methods/{method}.gin"], bindings)
+  assert str(refused.value).startswith(sentence) and "\n" not in str(refused.value)
+
+
 def test_a_file_without_a_last_newline_does_not_run_into_the_flags(tmp_path):
   file = tmp_path / "mine.gin"
   file.write_text("trainer.Trainer.patience = %MINE")

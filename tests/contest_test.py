@@ -6,7 +6,7 @@ import xml.etree.ElementTree
 
 import pytest
 
-from prompt_tuning import contest
+from prompt_tuning import contest, files
 from prompt_tuning.analysis import pictures
 from prompt_tuning.cli.main import main
 from prompt_tuning.methods.method import METHODS
@@ -54,10 +54,21 @@ def test_an_unknown_method_names_the_nearest(capsys, tmp_path):
   assert "ia3" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("method", sorted(contest.contestants()))
+FOUND = json.loads((DOCS / "capabilities.json").read_text())
+
+
+@pytest.mark.parametrize("method", FOUND)
 def test_the_table_of_capabilities_is_what_was_found(method):
-  found = json.loads((DOCS / "capabilities.json").read_text())
   lines = (DOCS / "methods.md").read_text().splitlines()
   (row,) = [line for line in lines if line.startswith(f"| {method.replace('_', ' ')} | ")]
   cells = [cell.strip() for cell in row.strip("| ").split(" | ")][1:]
-  assert [cell == "yes" for cell in cells] == [x is None for x in found[method].values()]
+  assert [cell == "yes" for cell in cells] == [x is None for x in FOUND[method].values()]
+
+
+def test_the_bytes_of_a_checkpoint_are_those_of_its_folder(tmp_path):
+  place = files.path(tmp_path / "best")
+  (place / "checkpoint_7").mkdir(parents=True)
+  (place / "checkpoint_7" / "checkpoint").write_bytes(bytes(30))
+  (place / "config.json").write_bytes(bytes(4))
+  assert contest._bytes(place) == 34
+  assert contest._bytes(place / "config.json") == 4

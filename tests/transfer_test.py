@@ -90,6 +90,16 @@ def test_a_target_ranks_the_others_and_is_no_source_of_itself(four):
   assert first.split()[1:] == ["a", "task_a"]
 
 
+@pytest.mark.parametrize(
+  "target",
+  ["./runs/c", "runs/c/prompt.safetensors", "runs/../runs/c", "linked", "{}/runs/c"],
+)
+def test_a_target_is_no_source_of_itself_whichever_path_leads_to_it(four, tmp_path, target):
+  (tmp_path / "linked").symlink_to(tmp_path / "runs" / "c")
+  found = transfer.transfer(runs("abcd"), target.format(tmp_path))
+  assert set(found["ranking"]) == set(found["sources"]) == set("abd")
+
+
 def started(flags):
   """The start of a training run with these flags behind its own."""
   given = [flags_of.removeprefix("--") for flags_of in shlex.split(" ".join(flags))]

@@ -15,10 +15,9 @@ from etils import epath
 from prompt_tuning import checks, files
 from prompt_tuning.checkpoints import safetensors_files
 from prompt_tuning.checkpoints.leaves import Inline
+from prompt_tuning.checkpoints.prompt_files import METHOD as NAME
 from prompt_tuning.checkpoints.prompt_files import metadata_from, metadata_text
 from prompt_tuning.types import ArrayLike
-
-NAME = "method.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,10 +2,16 @@
 
 MODEL_DIR/prompt.safetensors                                                 the best one
 MODEL_DIR/numpy_checkpoints/checkpoint_<step>/encoder.prompt.prompt.prompt   np.save bytes
+
+What another method learned lies in the same places, and is no prompt:
+
+MODEL_DIR/method.safetensors
+MODEL_DIR/numpy_checkpoints/checkpoint_<step>/encoder.layers_0.prompt.prompt.prompt
 """
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +25,12 @@ from prompt_tuning.types import ArrayLike
 
 _TENSOR = "prompt"
 _BEST = "prompt.safetensors"
+METHOD = "method.safetensors"
 _STEPS = "numpy_checkpoints"
+# Names in the folder of a step: of all that learns, and of prompts alone.
+_LEARNED = re.compile(r"(encoder|decoder)\.(layers_\d+|prompt)\..+|prefix\.\w+")
+_PROMPTS = ("encoder.prompt.prompt.prompt", "decoder.prompt.prompt.prompt")
+_REMEDY = "`train`, `eval` and `infer` on a task's split take"
 _HEAD_BYTES = 16
 
 
@@ -80,28 +91,42 @@ def find(path: epath.Path) -> epath.Path | None:
   """The prompt file that a path means, or None where there is none.
 
   A path is the file itself, a MODEL_DIR with its best prompt, the folder of one step of
-  the original, or a folder of steps (the latest).
+  the original, or a folder of steps (the latest). In the MODEL_DIR of another method it is
+  that method's file, which `read` refuses.
 
   Raises:
-    InputError: The folder of a step holds several prompts.
+    InputError: The folder of a step holds several prompts, or what a method learned.
   """
   if path.is_file():
     return path if _format(path) is not None else None
-  if (path / _BEST).is_file():
-    return path / _BEST
+  for name in (METHOD, _BEST):
+    if (path / name).is_file():
+      return path / name
   if (path / _STEPS).is_dir():
     path = path / _STEPS
   steps = t5x.saved_steps(path)
   folder = path / f"checkpoint_{steps[-1]}" if steps else path
   if not folder.is_dir():
     return None
-  found = [c for c in folder.iterdir() if c.name.split(".")[-1] == "prompt" and c.is_file()]
-  if len(found) > 1:
-    listed = ", ".join(sorted(child.name for child in found))
+  return _in_step(folder)
+
+
+def _in_step(folder: epath.Path) -> epath.Path | None:
+  """The prompt in the folder of a step, or None where there is none."""
+  names = sorted(child.name for child in folder.iterdir() if child.is_file())
+  foreign = [n for n in names if _LEARNED.fullmatch(n) and n not in _PROMPTS]
+  if foreign:
     raise checks.InputError(
-      f"{folder} holds {len(found)} prompts ({listed}), expected one; name its file"
+      f"{folder} has {', '.join(foreign[:3])}, which another method than prompts learned, "
+      f"expected a prompt; {_REMEDY} the MODEL_DIR of one that was evaluated"
     )
-  return found[0] if found else None
+  found = [name for name in names if name.split(".")[-1] == "prompt"]
+  if len(found) > 1:
+    raise checks.InputError(
+      f"{folder} holds {len(found)} prompts ({', '.join(found)}), expected one; name its "
+      "file"
+    )
+  return folder / found[0] if found else None
 
 
 def saved(model_dir: epath.Path) -> dict[int, epath.Path]:
@@ -139,7 +164,7 @@ def read(source: epath.Path) -> PromptFile:
     if "method" in opened.metadata:
       raise checks.InputError(
         f"{source} holds what the method {opened.metadata['method']} learned, expected a "
-        "prompt; `train`, `eval` and `infer` on a task's split take it"
+        f"prompt; {_REMEDY} it"
       )
     if _TENSOR not in opened.leaves and len(opened.leaves) != 1:
       raise _unusable(source, f"it has no tensor {_TENSOR!r} among {len(opened.leaves)}")

@@ -17,12 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from prompt_tuning import checks, files
-from prompt_tuning.checkpoints import prompt_files
+from prompt_tuning import checks
 from prompt_tuning.methods.method import Folded, Given
 from prompt_tuning.prompts.bank import AXES, PromptBank
 from prompt_tuning.prompts.prompted import PromptedT5, t5x_path
-from prompt_tuning.prompts.start import Prompt
+from prompt_tuning.prompts.start import Load, Prompt
 from prompt_tuning.prompts.steering import Steering
 from prompt_tuning.types import Array, ArrayLike, Frozen, Tunable
 
@@ -73,6 +72,11 @@ def normed(x: Array) -> Array:
   return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + _EPSILON)
 
 
+def _unread(path: str) -> ArrayLike:
+  """Reads a source where nobody said how."""
+  raise TypeError(f"Attempt.load is missing, which reads {path}: prompt_tuning.load_prompt")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Attempt:
   """A prompt that is mixed with trained ones for each input.
@@ -81,8 +85,8 @@ class Attempt:
 
   Attributes:
     prompt: Its own.
-    sources: Files of trained prompts of the same model and length: safetensors, numpy, or a
-      MODEL_DIR.
+    sources: Files of trained prompts of the same model and length.
+    load: Reads one (bound to `load_prompt` by the run); a trained method reads none.
     units: Width of the bottleneck.
     temperature: Of the attention; None is e * d_model, the paper's.
     kept: How many sources a trained method has in its own file, instead of `sources`.
@@ -90,6 +94,7 @@ class Attempt:
 
   prompt: Prompt
   sources: Sequence[str] = ()
+  load: Load = dataclasses.field(default=_unread, repr=False)
   units: int = 100
   temperature: float | None = None
   kept: int = 0
@@ -101,11 +106,8 @@ class Attempt:
     if self.temperature is not None:
       remedy = "None is e times the width of the model, the paper's"
       checks.number("ATTENTION_TEMPERATURE", self.temperature, 1e-9, remedy)
-    if not self.sources and not self.kept:
-      raise checks.InputError(
-        "SOURCE_PROMPTS names no file, expected trained prompts; name one or more, or "
-        "train a prompt without methods/attempt.gin"
-      )
+    remedy = "name the files of trained prompts, ['runs/a', 'runs/b']"
+    checks.texts("SOURCE_PROMPTS", self.sources, remedy)
 
   def steered(self, given: Given) -> PromptedT5:
     """See `Method`."""
@@ -122,16 +124,21 @@ class Attempt:
     steering, visible = Steering(router=router), given.visibility
     return PromptedT5(given.model, bank, visibility=visible, steering=steering)
 
+  def files(self) -> Sequence[str]:
+    """See `Reading`."""
+    return [] if self.kept else self.sources
+
   def _read(self, shape: tuple[int, int]) -> np.ndarray:
     for path, source in zip(self.sources, self._arrays, strict=True):
-      remedy = "choose prompts of this model and PROMPT_LENGTH"
+      remedy = "choose single prompts of this model and PROMPT_LENGTH"
       checks.shape(f"the source prompt {path}", source.shape, shape, remedy)
     return np.stack(self._arrays)
 
   @functools.cached_property
   def _arrays(self) -> list[np.ndarray]:
     """The sources, read once, so that the trained method keeps those it learned with."""
-    return [source_of(path) for path in self.sources]
+    arrays = [np.asarray(self.load(path)) for path in self.sources]
+    return [x[0] if x.ndim == 3 and x.shape[0] == 1 else x for x in arrays]
 
   def folded(self, trained: Mapping[str, ArrayLike]) -> Folded:
     """With the sources, so that the file stands alone."""
@@ -143,18 +150,3 @@ class Attempt:
     if path.startswith(_ROUTER):
       return path.replace(_ROUTER, "encoder/prompt/attention/")
     return t5x_path(path)
-
-
-def source_of(path: str) -> np.ndarray:
-  """The only prompt [prompt_len, d_model] of a file.
-
-  Raises:
-    InputError: There is none, or several.
-  """
-  found = prompt_files.find(files.path(path))
-  if found is None:
-    raise checks.InputError(
-      f"SOURCE_PROMPTS names {path}, where there is no prompt, expected a prompt in "
-      "safetensors or numpy, or a MODEL_DIR; correct the path"
-    )
-  return prompt_files.single(prompt_files.read(found))

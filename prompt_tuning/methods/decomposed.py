@@ -36,26 +36,23 @@ class LowRankOffset(nnx.Module):
     a: [max_length, rank], as it acts.
     b: [rank, d_model], likewise.
     rate: What the variables are multiplied by.
-    prompt_len: Slots of the prompt in a packed row.
   """
 
-  def __init__(self, a: Array, b: Array, rate: float, prompt_len: int):
-    self._rate, self._prompt_len = rate, prompt_len
+  def __init__(self, a: Array, b: Array, rate: float):
+    self._rate = rate
     self.a = Tunable(a / rate, axes=(None, None))
     self.b = Tunable(b / rate, axes=(None, "prompt_embed"))
 
-  def __call__(self, embeddings: Array, positions: Array) -> Array:
+  def __call__(self, embeddings: Array, positions: Array, longest: int) -> Array:
     """See `steering.Offset`.
 
     Raises:
-      InputError: The rows are longer than `max_length`, and so may be an example.
+      InputError: An example may be longer than `max_length`.
     """
     a, b = self._rate * self.a[...], self._rate * self.b[...]
-    packed = positions.shape[0] == embeddings.shape[0]  # or a single row
-    length = positions.shape[1] - (self._prompt_len if packed else 0)
-    if length > a.shape[0]:
+    if longest > a.shape[0]:
       raise checks.InputError(
-        f"the inputs have up to {length} tokens, expected at most OFFSET_LENGTH, which is "
+        f"the inputs have up to {longest} tokens, expected at most OFFSET_LENGTH, which is "
         f"{a.shape[0]}; raise it, or lower TASK_FEATURE_LENGTHS"
       )
     places = jnp.where(positions < 0, a.shape[0], positions)
@@ -94,7 +91,7 @@ class DecomposedPrompt:
     shape = (self.max_length, self.rank)
     a = jax.random.normal(key, shape, jnp.float32) / jnp.sqrt(self.rank)
     b = jnp.zeros((self.rank, d_model), jnp.float32)
-    offset = LowRankOffset(a, b, self.rate, self.prompt.length)
+    offset = LowRankOffset(a, b, self.rate)
     bank = PromptBank(given.prompts(self.prompt))
     steering, visible = Steering(offset=offset), given.visibility
     return PromptedT5(given.model, bank, visibility=visible, steering=steering)

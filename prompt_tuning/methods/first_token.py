@@ -44,7 +44,7 @@ class FirstToken(nnx.Module):
 
   def check(self, tokens: np.ndarray) -> None:
     """Raises `InputError` where a row begins otherwise."""
-    first = tokens[:, 0]
+    first = tokens[..., 0]
     known = (first > self.last - self.num_tasks) & (first <= self.last)
     unknown = first[~known & (first != 0)]
     if unknown.size:

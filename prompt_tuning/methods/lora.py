@@ -65,11 +65,7 @@ class LoRA:
   def __post_init__(self):
     checks.whole("LORA_RANK", self.rank, 1, "8 is usual")
     checks.number("LORA_ALPHA", self.alpha, 0, "twice the rank is usual")
-    if not self.targets:
-      raise checks.InputError(
-        "LORA_TARGETS names no projection, expected one or more; ['query', 'value'] are "
-        "the paper's"
-      )
+    checks.texts("LORA_TARGETS", self.targets, "['query', 'value'] are the paper's")
 
   @property
   def _scale(self) -> float:

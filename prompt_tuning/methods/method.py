@@ -7,7 +7,7 @@ run everything else is alike: optimizer, evaluation, run state, files.
 
 import dataclasses
 import importlib
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -18,7 +18,14 @@ from prompt_tuning import checks
 from prompt_tuning.models.t5 import T5
 from prompt_tuning.prompts import masks
 from prompt_tuning.prompts.prompted import PromptedT5
-from prompt_tuning.prompts.start import LoadVocabulary, Prompt, RandomUniform, Table
+from prompt_tuning.prompts.start import (
+  LoadVocabulary,
+  Prompt,
+  RandomUniform,
+  Start,
+  Table,
+  files_of,
+)
 from prompt_tuning.types import Array, ArrayLike
 
 # name -> module:class; the name is what files of the method say
@@ -113,6 +120,22 @@ class Mergeable(Protocol):
     """
 
 
+@runtime_checkable
+class Reading(Protocol):
+  """A method that reads trained prompts beside those from which its own start."""
+
+  def files(self) -> Sequence[str]:
+    """Their files."""
+
+
+def files(method: Method) -> list[str]:
+  """The trained prompts that a method is made of, by file: all that it starts from."""
+  values = _fields(method).values()
+  starts = [value.start if isinstance(value, Prompt) else value for value in values]
+  others = method.files() if isinstance(method, Reading) else []
+  return [*(path for start in starts for path in files_of(start)), *others]
+
+
 @dataclasses.dataclass(frozen=True)
 class Folded:
   """A trained method in plain tensors.
@@ -132,6 +155,11 @@ class _Ids:
 
   vocab_size: int
 
+  @property
+  def extra_ids(self) -> int:
+    """As many as are asked for."""
+    return self.vocab_size
+
   def encode(self, text: str) -> list[int]:
     """Not asked for."""
     raise AssertionError(f"shapes of a model asked for the pieces of {text!r}")
@@ -139,6 +167,7 @@ class _Ids:
 
 def shapes(method: Method, model: T5, visibility: Set[str] = masks.FULL) -> PromptedT5:
   """The steered model without arrays, of a model without arrays."""
+  method = _drawn(method)
   graph, weights = nnx.split(model)
   ids = _Ids(model.config.vocab_size)  # as many as the table has rows, for want of better
 
@@ -153,6 +182,22 @@ def shapes(method: Method, model: T5, visibility: Set[str] = masks.FULL) -> Prom
   return nnx.merge(graphs[0], found)
 
 
+def _drawn(method: Method) -> Method:
+  """The same method with starts that are drawn: of the same shape, and read nowhere."""
+  drawn: dict[str, Any] = {}
+  for name, value in _fields(method).items():
+    if isinstance(value, Prompt):
+      drawn[name] = dataclasses.replace(value, start=RandomUniform())
+    elif isinstance(value, Start):
+      drawn[name] = RandomUniform()
+  return dataclasses.replace(method, **drawn)  # type: ignore[type-var]
+
+
+def _fields(method: Method) -> dict[str, Any]:
+  names = [field.name for field in dataclasses.fields(method)]  # type: ignore[arg-type]
+  return {name: getattr(method, name) for name in names}
+
+
 def _unread() -> Any:
   raise AssertionError("a start that reads the table was asked for shapes")
 
@@ -160,10 +205,7 @@ def _unread() -> Any:
 def settings(method: Method) -> dict[str, Any]:
   """Everything of a method that shapes its variables, as JSON."""
   plain = (bool, int, float, str, list, tuple, type(None))
-  names = [field.name for field in dataclasses.fields(method)]  # type: ignore[arg-type]
-  found = {
-    name: value for name in names if isinstance(value := getattr(method, name), plain)
-  }
+  found = {name: x for name, x in _fields(method).items() if isinstance(x, plain)}
   prompt = method.prompt
   return found if prompt is None else found | {"prompt_length": prompt.length}
 

@@ -148,8 +148,13 @@ class MultiTask:
 
   def steered(self, given: Given) -> PromptedT5:
     """See `Method`."""
-    vocab_size = given.vocabulary().vocab_size
-    steering = Steering(sentinel=FirstToken(self.num_tasks, vocab_size))
+    vocabulary = given.vocabulary()
+    if self.num_tasks > vocabulary.extra_ids:
+      raise checks.InputError(
+        f"NUM_TASKS is {self.num_tasks}, expected at most {vocabulary.extra_ids}, the "
+        "sentinels of the vocabulary; lower it, or raise its extra_ids (T5: 100)"
+      )
+    steering = Steering(sentinel=FirstToken(self.num_tasks, vocabulary.vocab_size))
     visibility = given.visibility
     return PromptedT5(
       given.model, self._bank(given), visibility=visibility, steering=steering

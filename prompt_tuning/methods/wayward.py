@@ -58,10 +58,7 @@ class Wayward:
   leaves_prompts = True
 
   def __post_init__(self):
-    if not self.gamma >= 0:
-      raise checks.InputError(
-        f"WAYWARD_GAMMA is {self.gamma!r}, expected 0 or more; the paper uses 0.01"
-      )
+    checks.number("WAYWARD_GAMMA", self.gamma, 0, "the paper uses 0.01")
 
   def steered(self, given: Given) -> PromptedT5:
     """See `Method`."""

@@ -15,7 +15,7 @@ AXES = ("num_prompts", "prompt", "prompt_embed")  # none of them is ever sharded
 
 
 class PromptBank(nnx.Module):
-  """Soft prompts `[num_prompts, prompt_len, d_model]`, float32, the only thing that learns.
+  """Soft prompts `[num_prompts, prompt_len, d_model]`, float32: what prompt tuning learns.
 
   Prompts of different lengths end together; the slots in front of the shorter ones are
   hidden from everybody, so that each acts as it does alone:

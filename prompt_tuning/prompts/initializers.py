@@ -25,6 +25,10 @@ class Vocabulary(Protocol):
   def vocab_size(self) -> int:
     """Ids in all, sentinels among them."""
 
+  @property
+  def extra_ids(self) -> int:
+    """Sentinels among them, the last ones."""
+
   def encode(self, text: str) -> Sequence[int]:
     """Token ids of `text`, without EOS."""
 

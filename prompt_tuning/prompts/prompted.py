@@ -96,10 +96,11 @@ class PromptedT5(nnx.Module):
     embeddings, offset = self.model.embed(tokens), self.steering.offset
     if offset is None:
       return embeddings
+    length = tokens.shape[1]
     if packed is None:
-      return offset(embeddings, jnp.arange(tokens.shape[1], dtype=jnp.int32)[None])
+      return offset(embeddings, jnp.arange(length, dtype=jnp.int32)[None], length)
     slots = 0 if packed.prompt_slots is None else self.prompt_len
-    return offset(embeddings, packed.positions() - slots)
+    return offset(embeddings, packed.positions() - slots, length - slots)
 
   def _joined(
     self,

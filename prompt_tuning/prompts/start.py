@@ -7,7 +7,7 @@ so that neither is read unless the choice needs it.
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 
@@ -19,8 +19,10 @@ MAX_LENGTH = 4096  # of a prompt; longer is a mistake
 
 Table = Callable[[], ArrayLike]
 LoadVocabulary = Callable[[], initializers.Vocabulary]
+Load = Callable[[str], ArrayLike]
 
 
+@runtime_checkable
 class Start(Protocol):
   """A way to start a prompt."""
 
@@ -79,6 +81,9 @@ class Text:
   fallback: Start = SampledVocab()
   embedding_file: str | None = None
 
+  def __post_init__(self):
+    checks.text("PROMPT_TEXT or TASK_STRING", self.text, "write it in quotes")
+
   def initializer(self, table: Table, vocabulary: LoadVocabulary) -> Initializer:
     """See `Start`."""
     return initializers.from_embedded_string(
@@ -94,7 +99,7 @@ class FromFile:
   """A trained prompt, read by `load` (bound to `load_prompt` by the run)."""
 
   path: str
-  load: Callable[[str], ArrayLike]
+  load: Load = dataclasses.field(repr=False)  # a function shows where it lies in memory
 
   def initializer(self, table: Table, vocabulary: LoadVocabulary) -> Initializer:
     """See `Start`."""
@@ -112,14 +117,12 @@ class FromFiles:
   """
 
   paths: Sequence[str]
-  load: Callable[[str], ArrayLike]
+  load: Load = dataclasses.field(repr=False)  # a function shows where it lies in memory
   weights: Sequence[float] | None = None
 
   def __post_init__(self):
-    if isinstance(self.paths, str) or not self.paths:
-      raise checks.InputError(
-        f"SOURCE_PROMPTS is {self.paths!r}, expected a list of prompts; write ['a', 'b']"
-      )
+    remedy = "name the files of trained prompts, ['runs/a', 'runs/b']"
+    checks.texts("SOURCE_PROMPTS", self.paths, remedy)
 
   def initializer(self, table: Table, vocabulary: LoadVocabulary) -> Initializer:
     """See `Start`."""
@@ -127,7 +130,7 @@ class FromFiles:
     return initializers.from_array(initializers.average(prompts, self.weights))
 
 
-def files_of(start: Start) -> Sequence[str]:
+def files_of(start: object) -> Sequence[str]:
   """The trained prompts that a start is made of, by file; most have none."""
   if isinstance(start, FromFile):
     return [start.path]

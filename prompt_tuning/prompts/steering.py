@@ -29,7 +29,7 @@ class Sentinel(Protocol):
     """Tokens [batch, length] -> those without the sentinel, and prompt_ids [batch]."""
 
   def check(self, tokens: np.ndarray) -> None:
-    """Raises `InputError` where tokens [batch, length] ask for no prompt that there is."""
+    """Raises `InputError` where tokens [..., length] ask for no prompt that there is."""
 
 
 class Router(Protocol):
@@ -51,8 +51,17 @@ class Router(Protocol):
 class Offset(Protocol):
   """Changes token embeddings."""
 
-  def __call__(self, embeddings: Array, positions: Array) -> Array:
-    """[rows, length, d_model] at positions [rows or 1, length] -> the same shape."""
+  def __call__(self, embeddings: Array, positions: Array, longest: int) -> Array:
+    """What the encoder reads instead of them.
+
+    Args:
+      embeddings: [rows, length, d_model].
+      positions: [rows or 1, length] int32, of each token in its example.
+      longest: Tokens that an example may have.
+
+    Returns:
+      [rows, length, d_model].
+    """
 
 
 class Layers(Protocol):

@@ -9,7 +9,7 @@ import safetensors.numpy
 from etils import epath
 
 from prompt_tuning import checks, formats
-from prompt_tuning.checkpoints import prompt_files
+from prompt_tuning.checkpoints import method_files, prompt_files
 from prompt_tuning.prompts.bank import PATH
 
 PROMPT = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
@@ -98,6 +98,42 @@ def test_anything_else_is_refused_by_name(tmp_path, content):
   path.write_bytes(content)
   with pytest.raises(checks.InputError, match=r"prompt\.npy"):
     formats.load_prompt(str(path))
+
+
+STEP = "numpy_checkpoints/checkpoint_5"
+# What another method learned: names in the folder of a step, as each method gives them.
+OF_METHODS = {
+  "late": ["encoder.layers_1.prompt.prompt.prompt"],
+  "per_layer": ["encoder.layers_0.prompt.prompt.prompt"],
+  "attempt": ["encoder.prompt.attention.down", PATH],
+  "decomposed": ["encoder.prompt.offset.a", PATH],
+  "smop": ["encoder.prompt.router.kernel", PATH],
+  "multi_task": ["encoder.prompt.prompt.task_prompts.embedding"],
+  "lora": ["decoder.layers_0.self_attention.query.lora_a"],
+  "prefix": ["prefix.embedding"],
+}
+
+
+@pytest.mark.parametrize("method", OF_METHODS)
+@pytest.mark.parametrize("place", [".", "numpy_checkpoints", STEP])
+def test_a_step_of_another_method_is_no_prompt(tmp_path, method, place):
+  for name in OF_METHODS[method]:
+    prompt_files.save_step(epath.Path(tmp_path), 5, name, PROMPT)
+  with pytest.raises(checks.InputError, match="which another method than prompts learned"):
+    formats.read_prompt(str(tmp_path / place))
+
+
+def test_the_folder_of_a_trained_method_is_no_prompt(tmp_path):
+  folder = epath.Path(tmp_path)
+  prompt_files.save_step(folder, 5, PATH, PROMPT)
+  prompt_files.save_prompt(str(folder / "prompt.safetensors"), PROMPT)  # of a run before
+  assert formats.read_prompt(str(tmp_path)).format == "safetensors"
+  method_files.save(folder / method_files.NAME, "late", {}, {"bank/prompts": PROMPT}, {})
+  with pytest.raises(checks.InputError, match="learned, expected a prompt") as refused:
+    formats.read_prompt(str(tmp_path))
+  with pytest.raises(checks.InputError) as same:
+    formats.read_prompt(str(tmp_path / method_files.NAME))
+  assert str(refused.value) == str(same.value)
 
 
 def test_a_missing_file_is_refused(tmp_path):

@@ -2,9 +2,13 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 from tiny_tasks import LABELS, sentences
+
+from prompt_tuning import formats
+from prompt_tuning.checkpoints import prompt_files
 
 METHOD = "--gin_file=methods/{}.gin"
 SHORT = ["--gin.TRAIN_STEPS_RELATIVE=3", "--gin.TRAIN_STEPS=None"]
@@ -73,3 +77,16 @@ def test_the_prompt_that_an_mlp_made_is_evaluated_at_every_step(run, command, tm
   assert found.status == 0, found.err
   results = json.loads((tmp_path / "eval" / "results.json").read_text())
   assert len(results["prompts"]) == 3
+
+
+@pytest.mark.slow
+def test_a_run_is_not_continued_with_other_sources(run, command, prompts, tmp_path):
+  source = tmp_path / "source.safetensors"
+  shutil.copy(prompts["prompt_13"], source)
+  flags = [METHOD.format("attempt"), f"--gin.SOURCE_PROMPTS={[str(source)]!r}"]
+  given = command("train", tmp_path / "run", *flags, TRAIN_STEPS_RELATIVE=1)
+  found = run(given)
+  assert found.status == 0, found.err
+  prompt_files.save_prompt(str(source), formats.load_prompt(str(source)) + 1)
+  found = run(given)
+  assert found.status == 2 and "  what the method reads: " in found.err, found.err

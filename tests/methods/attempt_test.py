@@ -5,10 +5,11 @@ import math
 
 import numpy as np
 import pytest
+from etils import epath
 from given import assert_close, features, given, logits
 
-from prompt_tuning import checks, trees
-from prompt_tuning.checkpoints import prompt_files
+from prompt_tuning import checks, formats, trees
+from prompt_tuning.checkpoints import peft, prompt_files
 from prompt_tuning.methods.attempt import Attempt
 from prompt_tuning.prompts.bank import PromptBank
 from prompt_tuning.prompts.prompted import PromptedT5
@@ -20,19 +21,22 @@ PROMPT = Prompt(length=3, start=RandomUniform())
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
-  """Two trained prompts, one of them in a MODEL_DIR."""
+  """Trained prompts: in a file, in a MODEL_DIR, in an adapter."""
   folder = tmp_path_factory.mktemp("sources")
-  arrays = np.random.default_rng(0).normal(size=(2, 3, 16)).astype(np.float32)
-  (folder / "run").mkdir()
-  paths = [str(folder / "one.npy"), str(folder / "run" / "prompt.safetensors")]
-  for path, array in zip(paths, arrays, strict=True):
-    prompt_files.save_prompt(path, array, {"step": 3})
-  return [paths[0], str(folder / "run")], arrays
+  arrays = np.random.default_rng(0).normal(size=(3, 3, 16)).astype(np.float32)
+  paths = [str(folder / name) for name in ("one.npy", "run", "adapter")]
+  prompt_files.save_prompt(paths[0], arrays[0])
+  prompt_files.save_prompt(f"{paths[1]}/prompt.safetensors", arrays[1], {"step": 3})
+  prompt_files.save_prompt(str(folder / "two.npy"), arrays[2])
+  peft.save(epath.Path(paths[2]), formats.read_prompt(str(folder / "two.npy")))
+  return paths, arrays
 
 
 @pytest.fixture(scope="module")
 def method(sources):
-  return Attempt(prompt=PROMPT, sources=sources[0], units=4, temperature=3.0)
+  return Attempt(
+    prompt=PROMPT, load=formats.load_prompt, sources=sources[0], units=4, temperature=3.0
+  )
 
 
 def softmax(x):
@@ -95,7 +99,7 @@ def test_sources_are_frozen_and_in_the_file_of_the_trained(tiny_t5, method, sour
 def test_what_it_learned_with_is_kept_whatever_becomes_of_the_files(tiny_t5, tmp_path):
   path = str(tmp_path / "one.npy")
   np.save(path, np.ones((3, 16), np.float32))
-  method = Attempt(prompt=PROMPT, sources=[path], units=4)
+  method = Attempt(prompt=PROMPT, load=formats.load_prompt, sources=[path], units=4)
   method.steered(given(tiny_t5))
   np.save(path, np.zeros((3, 16), np.float32))
   kept = method.folded({}).tensors["bank/through/sources"]
@@ -107,27 +111,32 @@ def test_what_it_learned_with_is_kept_whatever_becomes_of_the_files(tiny_t5, tmp
   [
     ((3, 8), r"has shape \[3, 8\], expected \[3, 16\]"),
     ((2, 16), r"has shape \[2, 16\], expected \[3, 16\]"),
-    ((2, 3, 16), "a bank of 2 prompts"),
+    ((2, 3, 16), r"has shape \[2, 3, 16\], expected \[3, 16\]"),
   ],
 )
 def test_sources_that_do_not_fit_are_refused(tiny_t5, tmp_path, shape, message):
   np.save(tmp_path / "other.npy", np.zeros(shape, np.float32))
-  method = Attempt(prompt=PROMPT, sources=[str(tmp_path / "other.npy")])
+  method = Attempt(
+    prompt=PROMPT, load=formats.load_prompt, sources=[str(tmp_path / "other.npy")]
+  )
   with pytest.raises(checks.InputError, match=message) as refused:
     method.steered(given(tiny_t5))
   assert "other.npy" in str(refused.value)
 
 
 def test_sources_that_are_not_there_are_refused(tiny_t5, tmp_path):
-  method = Attempt(prompt=PROMPT, sources=[str(tmp_path / "none")])
-  with pytest.raises(checks.InputError, match="where there is no prompt"):
+  method = Attempt(
+    prompt=PROMPT, load=formats.load_prompt, sources=[str(tmp_path / "none")]
+  )
+  with pytest.raises(checks.InputError, match=r"there is no prompt at .*none"):
     method.steered(given(tiny_t5))
 
 
 @pytest.mark.parametrize(
   ("settings", "message"),
   [
-    ({"sources": []}, "SOURCE_PROMPTS names no file"),
+    ({"sources": []}, r"SOURCE_PROMPTS is \[\], expected a list of texts"),
+    ({"sources": "runs/movies"}, "SOURCE_PROMPTS is 'runs/movies', expected a list"),
     ({"sources": ["x"], "units": 0}, "ATTENTION_UNITS is 0"),
     ({"sources": ["x"], "temperature": 0.0}, "ATTENTION_TEMPERATURE"),
   ],

@@ -29,8 +29,8 @@ def random(shape, seed):
 def test_row_i_is_added_to_token_i():
   a, b = random((5, 2), 0), random((2, 16), 1)
   embeddings = random((4, 5, 16), 2)
-  offset = LowRankOffset(a, b, 0.5, prompt_len=3)
-  found = offset(embeddings, jnp.arange(5)[None])
+  offset = LowRankOffset(a, b, 0.5)
+  found = offset(embeddings, jnp.arange(5)[None], 5)
   expected = np.asarray(embeddings) + (np.asarray(a) @ np.asarray(b))[None]
   np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -99,6 +99,27 @@ def test_inputs_that_are_too_long_are_refused(tiny_t5, batch):
   with pytest.raises(checks.InputError, match="up to 23 tokens, expected at most OFFSET"):
     longer(tiny_t5, 22).logits(**rows)
   assert np.isfinite(logits(longer(tiny_t5, 10), *features(batch))).all()
+
+
+def test_a_single_row_is_as_long_as_it_is(tiny_t5, batch):
+  one = [x[:1] for x in features(batch)]
+  with pytest.raises(checks.InputError, match="up to 10 tokens"):
+    longer(tiny_t5, 9).logits(*one)
+  assert np.isfinite(logits(longer(tiny_t5, 10), *one)).all()
+
+
+def test_packed_rows_without_room_for_prompts_are_as_long_as_they_are(tiny_t5, batch):
+  blind = dataclasses.replace(given(tiny_t5), visibility={"prompt->prompt"})
+  rows = steps.features(packed(batch, 0, "prefix"))
+  rows.pop("encoder_prompt_slots", None)
+  length = rows["encoder_input_tokens"].shape[1]
+  for max_length in (length, length - 1):
+    model = dataclasses.replace(METHOD, max_length=max_length).steered(blind)
+    if max_length == length:
+      assert np.isfinite(model.logits(**rows)).all()
+      continue
+    with pytest.raises(checks.InputError, match=f"up to {length} tokens"):
+      model.logits(**rows)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ class Case:
   def __init__(self, golden, name, method, visibility=masks.FULL):
     self.stored = golden(name)
     size = name.partition("_")[0]
-    vocabulary = types.SimpleNamespace(vocab_size=CONFIGS[size].vocab_size)
+    vocabulary = types.SimpleNamespace(vocab_size=CONFIGS[size].vocab_size, extra_ids=100)
     base = T5(CONFIGS[size], golden(f"{size}_params"))
     given = Given(base, jax.random.key(0), lambda: None, lambda: vocabulary, visibility)
     self.method, self.split = method, states.Split.of(method.steered(given))

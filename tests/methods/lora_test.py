@@ -57,7 +57,10 @@ def test_an_unknown_target_is_refused(tiny_t5):
     ({"rank": 0}, "LORA_RANK is 0"),
     ({"rank": 1.5}, "LORA_RANK is 1.5"),
     ({"alpha": -1.0}, "LORA_ALPHA"),
-    ({"targets": []}, "LORA_TARGETS names no projection"),
+    ({"targets": []}, r"LORA_TARGETS is \[\], expected a list of texts"),
+    ({"targets": 3}, "LORA_TARGETS is 3, expected a list of texts"),
+    ({"targets": "query"}, "LORA_TARGETS is 'query', expected a list of texts"),
+    ({"targets": ["query", 3]}, "expected a list of texts"),
   ],
 )
 def test_settings_without_sense_are_refused(settings, message):

@@ -22,7 +22,7 @@ from prompt_tuning.training import steps
 from prompt_tuning.training.losses import Loss
 
 PROMPT = Prompt(length=4, start=RandomUniform())
-VOCABULARY = types.SimpleNamespace(vocab_size=64)  # of the fixture `batch`
+VOCABULARY = types.SimpleNamespace(vocab_size=64, extra_ids=8)  # of the fixture `batch`
 
 
 def steered(model, **settings):
@@ -103,6 +103,15 @@ def test_sentinels_name_tasks_from_the_end_of_the_vocabulary():
   np.testing.assert_array_equal(tasks, [0, 2, 0])
 
 
+def test_inputs_of_candidates_are_checked_one_by_one():
+  tokens = np.full((2, 3, 4), 9)
+  tokens[..., 0] = 62
+  FirstToken(3, 64).check(tokens)
+  tokens[1, 2, 0] = 5
+  with pytest.raises(checks.InputError, match=r"begin with the tokens \[5\]"):
+    FirstToken(3, 64).check(tokens)
+
+
 @pytest.mark.parametrize("token", [60, 64, 5])
 def test_unknown_tasks_are_refused_or_become_nan(tiny_t5, rows, token):
   tokens = rows["encoder_input_tokens"].copy()
@@ -123,7 +132,7 @@ def test_variables_are_saved_under_the_original_s_names(tmp_path, tiny_t5):
   names = ("encoder.prompt.prompt.shared_prompt", "encoder.prompt.prompt.task_prompts")
   found = sorted(path.name for path in folder.iterdir())
   assert found == [names[0], f"{names[1]}.embedding"]
-  with pytest.raises(checks.InputError, match="there is no prompt"):
+  with pytest.raises(checks.InputError, match="which another method than prompts learned"):
     formats.read_prompt(str(folder))  # what is shared is none
 
 
@@ -132,6 +141,7 @@ def test_variables_are_saved_under_the_original_s_names(tmp_path, tiny_t5):
   [
     ({"how": "mix"}, "unknown MULTI_TASK_PROMPT 'mix'"),
     ({"num_tasks": 0}, "NUM_TASKS is 0"),
+    ({"num_tasks": 9}, "NUM_TASKS is 9, expected at most 8"),
     ({"prompt": Prompt(num_prompts=2)}, "num_prompts is 2, expected 1"),
     ({"how": "project", "start": SampledVocab()}, "expected prompts.RandomUniform"),
     ({"how": "concat", "task_tokens": 4}, "TASK_TOKENS is 4, expected 1 to 3"),

@@ -77,6 +77,9 @@ def test_the_dearer_it_is_the_nearer_it_stays(byte_t5, batch):
     ({"length": 7}, "PROMPT_LENGTH is 7 and TASK_STRING has 4 pieces.*PROMPT_LENGTH=4"),
     ({"gamma": -1.0}, "WAYWARD_GAMMA is -1.0"),
     ({"gamma": float("nan")}, "WAYWARD_GAMMA is nan"),
+    ({"gamma": float("inf")}, "WAYWARD_GAMMA is inf"),
+    ({"gamma": "a"}, "WAYWARD_GAMMA is 'a'"),
+    ({"text": 3}, "TASK_STRING is 3, expected a text"),
   ],
 )
 def test_settings_that_cannot_be_are_refused(byte_t5, settings, message):

@@ -101,7 +101,7 @@ def test_several_prompts_are_averaged_by_their_weights():
   [
     ([1.0, 1.0], {}, "weights of 3 prompts are .*one for each"),
     ([0.0, 0.0, 0.0], {}, "not all zero"),
-    ([1.0, float("inf"), 1.0], {}, "weights of 3 prompts"),
+    ([1.0, float("inf"), 1.0], {}, "a weight of the average is inf"),
     ([1.0, -0.5, 1.0], {}, "a weight of the average is -0.5"),
     ([1.0, "b", 1.0], {}, "a weight of the average is 'b'"),
     (None, {"b": np.zeros((2, 4))}, r"shapes \[3, 4\], \[2, 4\], \[3, 4\]"),
@@ -113,7 +113,7 @@ def test_what_cannot_be_averaged_is_refused(weights, changes, message):
     averaged(weights, **changes)
 
 
-@pytest.mark.parametrize("paths", ["a", [], ()])
+@pytest.mark.parametrize("paths", ["a", [], (), 3, ["a", None]])
 def test_sources_are_a_list(paths):
   with pytest.raises(checks.InputError, match="SOURCE_PROMPTS"):
     start.FromFiles(paths=paths, load=PROMPTS.get)
