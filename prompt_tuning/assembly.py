@@ -110,7 +110,7 @@ def with_prompt(base: Base, prompt: Prompt, vocabulary: Vocabulary, key: Array) 
   bank = prompt.initialize(
     key,
     base.model.config.d_model,
-    lambda: _table(base.model),
+    lambda: table(base.model),
     vocabulary.load,
   )
   return prompted(base.model, PromptBank(bank), visibility(prompt))
@@ -147,8 +147,8 @@ def steered(
       f"num_prompts is {method.prompt.num_prompts}, expected 1, since a method has one "
       "set of variables for all examples; train each in a run of its own"
     )
-  table = functools.partial(_table, base.model)
-  return method.steered(Given(base.model, key, table, vocabulary.load, visible))
+  of_model = functools.partial(table, base.model)
+  return method.steered(Given(base.model, key, of_model, vocabulary.load, visible))
 
 
 def answering(base: Base, file: MethodFile, vocabulary: Vocabulary) -> PromptedT5:
@@ -227,7 +227,7 @@ def common_visibility(
   return next(iter(found), usual)
 
 
-def _table(model: Model) -> np.ndarray:
+def table(model: Model) -> np.ndarray:
   """The token table [vocab, d_model] as floats."""
   embedder = model.token_embedder
   table = trees.to_host(embedder.embedding.get_value())

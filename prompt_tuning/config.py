@@ -55,6 +55,8 @@ CONFIGURABLES = {
   "methods.LoRA": "prompt_tuning.methods.lora:LoRA",
   "methods.MixtureOfPrompts": "prompt_tuning.methods.smop:MixtureOfPrompts",
   "methods.Attempt": "prompt_tuning.methods.attempt:Attempt",
+  "calibration.learning_rate": "prompt_tuning.calibration:learning_rate",
+  "calibration.start_scale": "prompt_tuning.calibration:start_scale",
   "adafactor.Adafactor": "prompt_tuning.training.adafactor:Adafactor",
   "losses.Loss": "prompt_tuning.training.losses:Loss",
   "losses.Hinge": "prompt_tuning.training.candidate_losses:Hinge",

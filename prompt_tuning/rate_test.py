@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from prompt_tuning import checks, partitioning
+from prompt_tuning import assembly, calibration, checks, partitioning
 from prompt_tuning.analysis import pictures
 from prompt_tuning.feed import Feed
 from prompt_tuning.progress import Progress
@@ -94,7 +94,7 @@ def rate_test(config: TrainConfig, out: pathlib.Path, ramp: Ramp) -> dict[str, A
     if not loss <= _BURST * max(min(losses), losses[0] / 2):
       break
   found = _described([float(ramp(i)) for i in range(len(losses))], losses)
-  found["embedding_rms"] = embedding_rms(base.model.token_embedder.embedding.get_value())
+  found["embedding_rms"] = calibration.rms(assembly.table(base.model))
   (out / "rates.json").write_text(json.dumps(found, indent=2) + "\n")
   pictures.rates(found, out / "rates.svg")
   return found
@@ -135,11 +135,6 @@ def _described(rates: Sequence[float], losses: Sequence[float]) -> dict[str, Any
     "lowest": lowest,
     "suggested": lowest / _BELOW,
   }
-
-
-def embedding_rms(table: Array) -> float:
-  """The root mean square of a token table, which learning rates go along with."""
-  return float(np.sqrt(np.mean(np.square(np.asarray(table, np.float32)))))
 
 
 def report(found: dict[str, Any]) -> str:

@@ -81,7 +81,7 @@ def test_an_experiment_builds_its_settings(file):
   bindings = [x.removeprefix("--gin.") for x in arguments if x.startswith("--gin.")]
   settings, text = config.load(name, [OURS + file], bindings)
   assert type(settings).__name__ == f"{name.partition('.')[0].title()}Config"
-  assert isinstance(settings.model, T5Config)
+  assert settings.model.family in ("t5", "llama")
   for binding in bindings:
     assert binding.partition("=")[0] in text
 
