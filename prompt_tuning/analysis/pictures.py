@@ -79,7 +79,7 @@ def rates(found: Mapping[str, Any], path: str | os.PathLike) -> None:
   """Loss by learning rate, and the rate to train with.
 
   Args:
-    found: As `rate_test.rate_test` returns it.
+    found: As `rates.range_test` returns it.
     path: The .svg file.
   """
   figure, axes = _figure(6.0, 3.4)

@@ -36,11 +36,11 @@ def main(command: str, arguments: Sequence[str]) -> int:
       f"`prompt-tuning {command} --help` shows a line that works"
     )
   runs.quiet()
-  from prompt_tuning import rate_test
+  from prompt_tuning import rates
 
-  ramp = rate_test.Ramp(given.low, given.high, given.steps)
+  ramp = rates.Ramp(given.low, given.high, given.steps)
   bindings = [*given.gin_bindings, f"MODEL_DIR = {str(given.out)!r}"]
   settings, _ = config.load("train.train", given.gin_file, bindings)
   compiled.keep()
-  print(rate_test.report(rate_test.rate_test(settings, given.out, ramp)))
+  print(rates.report(rates.range_test(settings, given.out, ramp)))
   return 0

@@ -67,7 +67,7 @@ class Ramp:
     return self.low * (self.high / self.low) ** share
 
 
-def rate_test(config: TrainConfig, out: pathlib.Path, ramp: Ramp) -> dict[str, Any]:
+def range_test(config: TrainConfig, out: pathlib.Path, ramp: Ramp) -> dict[str, Any]:
   """Trains for as many steps as the ramp has, saves nothing of what is learned.
 
   Args:
@@ -93,7 +93,7 @@ def rate_test(config: TrainConfig, out: pathlib.Path, ramp: Ramp) -> dict[str, A
     losses.append(loss)
     if not loss <= _BURST * max(min(losses), losses[0] / 2):
       break
-  found = _described([float(ramp(i)) for i in range(len(losses))], losses)
+  found = described([float(ramp(i)) for i in range(len(losses))], losses)
   found["embedding_rms"] = calibration.rms(assembly.table(base.model))
   (out / "rates.json").write_text(json.dumps(found, indent=2) + "\n")
   pictures.rates(found, out / "rates.svg")
@@ -121,7 +121,8 @@ def _losses(config: TrainConfig, base: Any, layout: Any, ramp: Ramp) -> Any:
   bar.close()
 
 
-def _described(rates: Sequence[float], losses: Sequence[float]) -> dict[str, Any]:
+def described(rates: Sequence[float], losses: Sequence[float]) -> dict[str, Any]:
+  """What losses at growing rates say; see `range_test`."""
   smoothed, past = [], losses[0]
   for loss in losses:
     past = _SMOOTH * past + (1 - _SMOOTH) * loss
