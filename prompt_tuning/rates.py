@@ -16,7 +16,7 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -34,7 +34,8 @@ from prompt_tuning.training import steps
 from prompt_tuning.types import Array
 
 _SMOOTH = 0.8  # share of the past in the smoothed loss
-_BURST = 2.0  # the test ends where the loss is so many times its lowest
+_BURST = 4.0  # the test ends where the loss is so many times its lowest
+_LEAST = 1.0  # nats, below which losses are all low
 _BELOW = 3.0  # the rate to train with is that of the lowest loss over this
 
 
@@ -88,11 +89,7 @@ def range_test(config: TrainConfig, out: pathlib.Path, ramp: Ramp) -> dict[str, 
   out.mkdir(parents=True, exist_ok=True)
   layout = config.partitioner.layout(config.train_dataset.batch_size)
   base = config.learned.load(config.model, config.checkpoint, layout)
-  losses: list[float] = []
-  for loss in _losses(config, base, layout, ramp):
-    losses.append(loss)
-    if not loss <= _BURST * max(min(losses), losses[0] / 2):
-      break
+  losses = list(until_burst(_losses(config, base, layout, ramp)))
   found = described([float(ramp(i)) for i in range(len(losses))], losses)
   found["embedding_rms"] = calibration.rms(assembly.table(base.model))
   (out / "rates.json").write_text(json.dumps(found, indent=2) + "\n")
@@ -100,7 +97,17 @@ def range_test(config: TrainConfig, out: pathlib.Path, ramp: Ramp) -> dict[str, 
   return found
 
 
-def _losses(config: TrainConfig, base: Any, layout: Any, ramp: Ramp) -> Any:
+def until_burst(losses: Iterable[float]) -> Iterator[float]:
+  """The losses up to one that is no number or far above the lowest before it."""
+  lowest = math.inf
+  for loss in losses:
+    yield loss
+    if not loss <= _BURST * max(lowest, _LEAST):
+      return
+    lowest = min(lowest, loss)
+
+
+def _losses(config: TrainConfig, base: Any, layout: Any, ramp: Ramp) -> Iterator[float]:
   """The loss per target token of each step, before its update."""
   learned, trainer = config.learned, config.trainer
   key_learned, key_train = jax.random.split(jax.random.key(trainer.random_seed))
