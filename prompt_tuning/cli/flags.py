@@ -90,13 +90,7 @@ def add_gin(parser: "Parser") -> None:
     metavar="FILE",
     help="gin file; repeatable, later files win",
   )
-  add(
-    "--gin_bindings",
-    action="append",
-    default=[],
-    metavar="'NAME = VALUE'",
-    help="gin binding; repeatable. --gin.NAME=VALUE is short for it",
-  )
+  add_bindings(parser)
   add(
     "--gin_search_paths",
     default="",
@@ -110,6 +104,17 @@ def add_gin(parser: "Parser") -> None:
     default=False,
     type=_boolean,
     help="show the config and the parameters, then stop",
+  )
+
+
+def add_bindings(parser: "Parser") -> None:
+  """Adds the flag of single bindings."""
+  parser.add_argument(
+    "--gin_bindings",
+    action="append",
+    default=[],
+    metavar="'NAME = VALUE'",
+    help="gin binding; repeatable. --gin.NAME=VALUE is short for it",
   )
 
 

@@ -116,7 +116,7 @@ def _run(given: argparse.Namespace) -> tuple[Any, str]:
     )
   prompts = prompt_flags.prompts(given.prompt)
   format = rows.format_of(given.input, given.format)
-  paths = [path for path in given.gin_search_paths.split(",") if path]
+  paths = runs.paths(given.gin_search_paths)
   settings, text = config.load(_RUN, given.gin_file, given.gin_bindings, paths)
   settings = dataclasses.replace(settings, prompts={**settings.prompts, **prompts})
   queries = _queries(given, list(settings.prompts))

@@ -21,14 +21,8 @@ def main(command: str, arguments: Sequence[str]) -> int:
   add("out", type=pathlib.Path, help="folder to write")
   add("--only", action="append", metavar="NAME", help="a method; repeatable; default all")
   add("--seeds", type=int, default=3, help="runs of each (default 3)")
-  add(
-    "--gin_bindings",
-    action="append",
-    default=[],
-    metavar="'NAME = VALUE'",
-    help="gin binding of every run; repeatable. --gin.NAME=VALUE is short for it",
-  )
-  given = parser.parse_args([flags.rewritten(argument) for argument in arguments])
+  flags.add_bindings(parser)
+  given = flags.parsed(parser, arguments)
   checks.number("--seeds", given.seeds, 1, "give a number of runs")
   runs.quiet()
   from prompt_tuning import contest

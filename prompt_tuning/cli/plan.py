@@ -49,7 +49,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     "train.train",
     given.gin_file,
     given.gin_bindings,
-    [path for path in given.gin_search_paths.split(",") if path],
+    runs.paths(given.gin_search_paths),
     OTHERWISE,
   )
   if given.dry_run:

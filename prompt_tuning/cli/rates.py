@@ -18,18 +18,11 @@ def main(command: str, arguments: Sequence[str]) -> int:
   )
   add = parser.add_argument
   add("out", type=pathlib.Path, help="folder to write")
-  add("--gin_file", action="append", metavar="FILE", help="of a run, as train takes it")
-  add(
-    "--gin_bindings",
-    action="append",
-    default=[],
-    metavar="'NAME = VALUE'",
-    help="gin binding; repeatable. --gin.NAME=VALUE is short for it",
-  )
+  flags.add_gin(parser)
   add("--steps", type=int, default=60, help="of the test (default 60)")
   add("--low", type=float, default=1e-4, help="rate of the first step (default 1e-4)")
   add("--high", type=float, default=10.0, help="rate of the last step (default 10)")
-  given = parser.parse_args([flags.rewritten(argument) for argument in arguments])
+  given = flags.parsed(parser, arguments)
   if not given.gin_file:
     raise checks.InputError(
       "no --gin_file is given, expected at least one; "
@@ -40,7 +33,11 @@ def main(command: str, arguments: Sequence[str]) -> int:
 
   ramp = rates.Ramp(given.low, given.high, given.steps)
   bindings = [*given.gin_bindings, f"MODEL_DIR = {str(given.out)!r}"]
-  settings, _ = config.load("train.train", given.gin_file, bindings)
+  paths = runs.paths(given.gin_search_paths)
+  settings, text = config.load("train.train", given.gin_file, bindings, paths)
+  if given.dry_run:
+    print(runs.description(settings, text))
+    return 0
   compiled.keep()
   print(rates.report(rates.range_test(settings, given.out, ramp)))
   return 0

@@ -69,13 +69,13 @@ def main(command: str, arguments: Sequence[str]) -> int:
   if not given.dry_run:
     flags.join(given)
   settings, text = config.load(
-    name, given.gin_file, given.gin_bindings, _paths(given.gin_search_paths)
+    name, given.gin_file, given.gin_bindings, paths(given.gin_search_paths)
   )
   if given.dry_run:
     print(description(settings, text))
     return 0
   compiled.keep()
-  folders.use(given.tfds_data_dir, _paths(given.seqio_additional_cache_dirs))
+  folders.use(given.tfds_data_dir, paths(given.seqio_additional_cache_dirs))
   run = getattr(importlib.import_module(f"prompt_tuning.{module}"), function)
   result = run(settings, text)
   if distributed.is_first():
@@ -115,7 +115,8 @@ def _bank(settings: Any) -> "PromptBank | None":
   return PromptBank.abstract(shape)
 
 
-def _paths(text: str) -> list[str]:
+def paths(text: str) -> list[str]:
+  """What a flag of folders names."""
   return [path for path in text.split(",") if path]
 
 

@@ -116,7 +116,7 @@ def _serving() -> Any:
 
 def _settings(given: argparse.Namespace) -> tuple[Any, str]:
   """The settings of gin with the prompts of the command line, and the operative config."""
-  paths = [path for path in given.gin_search_paths.split(",") if path]
+  paths = runs.paths(given.gin_search_paths)
   settings, text = config.load(
     "predictor.predictor", given.gin_file, given.gin_bindings, paths
   )
