@@ -120,7 +120,7 @@ def _parser(command: str) -> flags.Parser:
   add(
     "--vocabulary",
     metavar="FILE",
-    help="SentencePiece model, or 'bytes' (default: the public one of the models)",
+    help="SentencePiece model, tokenizer or 'bytes' (default: that of the models)",
   )
   add("--hidden_scale", type=int, help="of v2v-nn: hidden units per output (default 4)")
   add("--batch_size", type=int, help="of v2v-nn: words of a step (default 50)")

@@ -34,7 +34,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
   add(
     "--vocabulary",
     metavar="FILE",
-    help="SentencePiece model, or 'bytes' (default: the public one of the task's model)",
+    help="SentencePiece model, tokenizer or 'bytes' (default: that of the task's model)",
   )
   add("--split", help="split that is shown (default: the first)")
   add("--examples", type=int, default=3, help="examples that are shown (default 3)")

@@ -70,6 +70,22 @@ class PromptedLM(nnx.Module):
     """Slots in front of the tokens."""
     return 0 if self.bank is None else self.bank.prompt_len
 
+  def embed(self, tokens: Array, prompt_ids: Array | None = None) -> Array:
+    """What the layers read: prompt and embedded tokens, as servers take them too.
+
+    Args:
+      tokens: [batch, length] int32.
+      prompt_ids: [batch] int32, the prompt of each row; None for the only one.
+
+    Returns:
+      [batch, prompt_len + length, d_model] in the activation dtype.
+    """
+    embeddings = self.model.embed(tokens)
+    if self.bank is None:
+      return embeddings
+    prompts = self.bank.rows(prompt_ids, tokens.shape[0])
+    return jnp.concatenate([prompts.astype(embeddings.dtype), embeddings], axis=1)
+
   def penalty(self) -> None:
     """See `PromptedT5`: nothing."""
 

@@ -214,6 +214,17 @@ def test_prompts_of_different_lengths(llama, batch):
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_embeddings_for_other_servers_are_what_the_layers_read(prompted, batch):
+  inputs = batch["encoder_input_tokens"][:1, :10]
+  x = prompted.embed(inputs)
+  places = jnp.arange(x.shape[1], dtype=jnp.int32)[None]
+  mask = jnp.tril(jnp.ones((1, 1, x.shape[1], x.shape[1]), bool))
+  logits = prompted.model.logits(prompted.model.hidden(x, mask, places))
+  first = {name: x[:1] for name, x in batch.items()}
+  expected = prompted.logits(**steps.features(first))[0, 0]
+  np.testing.assert_allclose(logits[0, -1], expected, rtol=1e-4, atol=1e-4)
+
+
 def test_without_inputs_a_text_begins_with_bos(llama):
   model = PromptedLM(llama)
   targets = np.array([[5, 6, 7]], np.int32)
