@@ -33,7 +33,7 @@ def text(wheel: str) -> str:
 
 
 def perplexity(model: str, content: str) -> dict[str, float]:
-  """Of the first windows, each read on its own behind a BOS, and of bytes of text."""
+  """Of the first windows, each read on its own behind id 0, and of bytes of text."""
   config = model_configs.of_checkpoint(model)
   base = assembly.load_base(config, RestoreCheckpointConfig(path=model))
   vocabulary = Tokenizer(path=model).load()

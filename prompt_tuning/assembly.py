@@ -29,6 +29,7 @@ from prompt_tuning.prompts.bank import PromptBank
 from prompt_tuning.prompts.families import Prompted, prompted, usual_visibility
 from prompt_tuning.prompts.prompted import PromptedT5
 from prompt_tuning.prompts.start import Prompt, files_of
+from prompt_tuning.token_order import TokenOrder
 from prompt_tuning.training.state import Split
 from prompt_tuning.types import Array, Frozen
 
@@ -41,11 +42,13 @@ class Base:
     model: The plain model.
     fingerprint: Digest of its weights as the checkpoint holds them.
     step: Training step of its checkpoint.
+    order: Of its table, see `Checkpoint`; None where nobody says.
   """
 
   model: Model
   fingerprint: str
   step: int
+  order: TokenOrder | None = None
 
   @property
   def weight_dtype(self) -> str:
@@ -81,7 +84,7 @@ def load_base(
   check_facts(config, checkpoint)
   found = weights.load(config, checkpoint, source, layout)
   model = families.model(config, found.parameters(kind, layout))
-  return Base(model, found.fingerprint, checkpoint.step)
+  return Base(model, found.fingerprint, checkpoint.step, checkpoint.order)
 
 
 def check_facts(config: ModelConfig, checkpoint: Checkpoint) -> None:
@@ -205,6 +208,11 @@ def visibility_of(file: PromptFile | MethodFile) -> frozenset[str] | None:
   return masks.ALWAYS | set(found)
 
 
+def usual_of(file: PromptFile) -> frozenset[str]:
+  """The visibility of prompts for models of its family, where nobody says another."""
+  return masks.FULL if file.metadata.get("family", "t5") == "t5" else masks.CAUSAL
+
+
 def common_visibility(
   files: Sequence[PromptFile], usual: frozenset[str] = masks.FULL
 ) -> frozenset[str]:
@@ -253,12 +261,18 @@ def with_prompts(base: Base, paths: Sequence[str], vocabulary: Vocabulary) -> Pr
 
 
 def check_vocabulary(vocabulary: Vocabulary, base: Base) -> None:
-  """Raises `InputError` when the embedding table has fewer rows than the vocabulary."""
+  """Raises `InputError` when the rows of the embedding table are of other tokens."""
   pieces, rows = vocabulary.load().vocab_size, base.model.config.vocab_size
   if pieces > rows:
     raise checks.InputError(
       f"the vocabulary {vocabulary.name} has {pieces} ids, the model's "
       f"table {rows} rows, expected at least as many; choose the model's own vocabulary"
+    )
+  if base.order not in (None, vocabulary.order):
+    raise checks.InputError(
+      f"the vocabulary {vocabulary.name} has its tokens {vocabulary.order} at 0 and 1, the "
+      f"model's table {base.order}, expected the same; choose the tokenizer that lies with "
+      "the model"
     )
 
 

@@ -9,10 +9,8 @@ import math
 
 import numpy as np
 
-from prompt_tuning import formats, trees
+from prompt_tuning import formats, trees, word_pairs
 from prompt_tuning.types import ArrayLike
-
-TABLE = "token_embedder/embedding"
 
 
 def rms(array: ArrayLike) -> float:
@@ -27,9 +25,9 @@ def learning_rate(path: str, share: float = 0.1) -> float:
     path: The model's checkpoint, of which the token table is read.
     share: The rate over the RMS of the table; docs/decoder_only.md has the measurements.
   """
-  return share * rms(formats.load(path)[TABLE])
+  return share * rms(formats.load(path)[word_pairs.TABLE])
 
 
 def start_scale(path: str, share: float = 1.0) -> float:
   """The `RandomUniform.scale` of prompts whose RMS is `share` times that of the table."""
-  return share * math.sqrt(3.0) * rms(formats.load(path)[TABLE])
+  return share * math.sqrt(3.0) * rms(formats.load(path)[word_pairs.TABLE])

@@ -16,7 +16,7 @@ from prompt_tuning import assembly, checks, files, formats, inspection, model_co
 from prompt_tuning.checkpoints import huggingface, peft, prompt_files, t5x
 from prompt_tuning.checkpoints.checkpoint import Checkpoint
 from prompt_tuning.checkpoints.leaves import Cast, Inline, Leaf
-from prompt_tuning.prompts import bank, masks
+from prompt_tuning.prompts import bank
 from prompt_tuning.training.adafactor import Adafactor
 
 MODELS, PROMPTS = ("t5x", "hf"), ("peft", "npy", "safetensors")
@@ -89,6 +89,12 @@ def _model(source: str, to: str, options: Options) -> Checkpoint:
   return found
 
 
+def _family_of(base: str) -> str:
+  """Of the model that a prompt belongs to; a mere name says T5."""
+  place = files.path(base)
+  return formats.load(base).family if place.exists() else "t5"
+
+
 def _check_t5(found: Checkpoint) -> None:
   """Raises `InputError` for models that the formats of T5 have no names for."""
   if found.family != "t5":
@@ -154,9 +160,11 @@ def _prompt(
 ) -> str:
   if place.exists():
     raise files.taken(place)
+  if options.base and "family" not in found.metadata:
+    known = {**found.metadata, "family": _family_of(options.base)}
+    found = dataclasses.replace(found, metadata=known)
   dtype = options.dtype or "float32"
-  family = found.metadata.get("family", "t5")
-  usual = masks.FULL if family == "t5" else masks.CAUSAL
+  usual = assembly.usual_of(found)
   visibility = assembly.visibility_of(found) or usual
   if to != "safetensors" and visibility != usual:
     raise checks.InputError(

@@ -53,7 +53,7 @@ def _installed(package: str, text: str) -> pathlib.Path:
   if not folders:
     raise checks.InputError(
       f"the path {text!r} is in the package {package}, which is not installed; "
-      f"`pip install {package.replace('_', '-')}`, or correct the path"
+      "install it, or correct the path"
     )
   return pathlib.Path(next(iter(folders)))
 

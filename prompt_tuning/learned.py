@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from etils import epath
 
-from prompt_tuning import assembly, distributed, trees
+from prompt_tuning import assembly, checks, distributed, trees
 from prompt_tuning.checkpoints import prompt_files, t5x
 from prompt_tuning.checkpoints.restore import RestoreCheckpointConfig
 from prompt_tuning.data.vocabularies import Vocabulary
@@ -155,7 +155,16 @@ class ModelTuning:
   def load(
     self, config: ModelConfig, source: RestoreCheckpointConfig, layout: Layout
   ) -> assembly.Base:
-    """See `Learned`."""
+    """See `Learned`.
+
+    Raises:
+      InputError: No format is written for models of its family.
+    """
+    if config.family != "t5":
+      raise checks.InputError(
+        f"the model is of the family {config.family} and learns itself, expected a T5, for "
+        "no other is written; learn a prompt"
+      )
     return assembly.load_base(config, source, Tunable, layout)
 
   def model(self, base: assembly.Base, vocabulary: Vocabulary, key: Array) -> Prompted:

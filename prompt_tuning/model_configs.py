@@ -40,7 +40,11 @@ def t5_of(found: Checkpoint) -> T5Config:
 
 
 def of_checkpoint(
-  path: str, dropout_rate: float = 0.0, dtype: str = "float32", remat: str = "none"
+  path: str,
+  dropout_rate: float = 0.0,
+  dtype: str = "float32",
+  remat: str = "none",
+  family: str | None = None,
 ) -> ModelConfig:
   """The config of the model at a path, as gin asks for it.
 
@@ -49,8 +53,15 @@ def of_checkpoint(
     dropout_rate: See `T5Config`.
     dtype: See `T5Config`.
     remat: See `T5Config`.
+    family: That it must be of; None takes any.
 
   Raises:
-    InputError: There is none, or it is of no family that is known.
+    InputError: There is none, or it is of another family or of none that is known.
   """
-  return of(formats.load(path), dropout_rate=dropout_rate, dtype=dtype, remat=remat)
+  found = formats.load(path)
+  if family not in (None, found.family):
+    raise checks.InputError(
+      f"the checkpoint {found.path} holds a model of the family {found.family}, expected "
+      f"{family}; choose the model file of its family"
+    )
+  return of(found, dropout_rate=dropout_rate, dtype=dtype, remat=remat)

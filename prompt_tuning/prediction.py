@@ -23,7 +23,7 @@ Batch = dict[str, np.ndarray]
 Params = dict[str, Array]
 Words = Sequence[str]
 OF_THE_TASK = "task"
-_EOS, _UNKNOWN = 1, 2
+_EOS = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,9 +72,10 @@ def candidates(words: Words, vocabulary: Vocabulary) -> np.ndarray:
   """
   if not words:
     raise checks.InputError("there are no labels, expected at least one; name some")
-  rows = [[*vocabulary.load().encode(word), _EOS] for word in words]
+  loaded = vocabulary.load()
+  rows = [[*loaded.encode(word), _EOS] for word in words]
   for word, row in zip(words, rows, strict=True):
-    if len(row) == 1 or _UNKNOWN in row:
+    if len(row) == 1 or loaded.unk_id in row:
       raise checks.InputError(
         f"the label {word!r} becomes {row[:-1]} in the vocabulary, expected known pieces "
         "only; choose another label word"

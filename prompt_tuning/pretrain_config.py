@@ -68,6 +68,11 @@ class PretrainConfig:
       ("STATS_PERIOD", self.stats_period, 1),
     ):
       checks.number(macro, value, least, "give a number of steps without quotes")
+    if not isinstance(self.model, T5Config):
+      raise checks.InputError(
+        f"MODEL is {type(self.model).__name__}, expected models.T5Config, for no other is "
+        "pretrained here; choose a T5"
+      )
     checks.choice("save_dtype", self.save_dtype, ("bfloat16", "float32"))
     if not isinstance(self.loss, Loss):
       raise checks.InputError(

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from prompt_tuning import assembly, calibration, checks, partitioning
+from prompt_tuning import assembly, calibration, checks, files, partitioning
 from prompt_tuning.analysis import pictures
 from prompt_tuning.feed import Feed
 from prompt_tuning.progress import Progress
@@ -47,11 +47,13 @@ class Ramp:
     low: Of the first step.
     high: Of the last step.
     count: Steps.
+    first: Number of the first step.
   """
 
   low: float
   high: float
   count: int
+  first: int = 0
 
   def __post_init__(self):
     checks.number("--steps", self.count, 10, "give more")
@@ -64,7 +66,7 @@ class Ramp:
 
   def __call__(self, step: Array | int) -> Array:
     """float32 rate at `step`, an integer scalar."""
-    share = jnp.asarray(step).astype(jnp.float32) / (self.count - 1)
+    share = jnp.asarray(step - self.first).astype(jnp.float32) / (self.count - 1)
     return self.low * (self.high / self.low) ** share
 
 
@@ -86,13 +88,13 @@ def range_test(config: TrainConfig, out: pathlib.Path, ramp: Ramp) -> dict[str, 
   """
   pictures.check()
   config.check()
-  out.mkdir(parents=True, exist_ok=True)
+  folder = files.output_folder(str(out), "the folder for the test")
   layout = config.partitioner.layout(config.train_dataset.batch_size)
   base = config.learned.load(config.model, config.checkpoint, layout)
   losses = list(until_burst(_losses(config, base, layout, ramp)))
   found = described([float(ramp(i)) for i in range(len(losses))], losses)
   found["embedding_rms"] = calibration.rms(assembly.table(base.model))
-  (out / "rates.json").write_text(json.dumps(found, indent=2) + "\n")
+  (folder / "rates.json").write_text(json.dumps(found, indent=2) + "\n")
   pictures.rates(found, out / "rates.svg")
   return found
 
@@ -112,8 +114,10 @@ def _losses(config: TrainConfig, base: Any, layout: Any, ramp: Ramp) -> Iterator
   learned, trainer = config.learned, config.trainer
   key_learned, key_train = jax.random.split(jax.random.key(trainer.random_seed))
   split = states.Split.of(learned.model(base, config.vocabulary, key_learned))
-  optimizer = learned.optimizer(config.optimizer.transformation(ramp))
-  state = states.create(split, optimizer, key_train)
+  first, _ = trainer.steps(base.step)
+  rates = dataclasses.replace(ramp, first=first)
+  optimizer = learned.optimizer(config.optimizer.transformation(rates, first))
+  state = states.create(split, optimizer, key_train, first)
   frozen = layout.place(split.frozen)
   update = steps.train_step(split, optimizer, config.loss, trainer.num_microbatches)
   feed = Feed(config.train_dataset, config.vocabulary, layout.mesh, config.packing)
@@ -138,11 +142,16 @@ def described(rates: Sequence[float], losses: Sequence[float]) -> dict[str, Any]
   lowest = rates[int(np.argmin(finite))]
   return {
     "rates": list(rates),
-    "losses": list(losses),
-    "smoothed": smoothed,
+    "losses": [_number(x) for x in losses],
+    "smoothed": [_number(x) for x in smoothed],
     "lowest": lowest,
     "suggested": lowest / _BELOW,
   }
+
+
+def _number(x: float) -> float | None:
+  """What JSON has a word for."""
+  return x if math.isfinite(x) else None
 
 
 def report(found: dict[str, Any]) -> str:

@@ -11,11 +11,10 @@ from prompt_tuning.checkpoints.prompt_files import PromptFile
 from prompt_tuning.methods import recycling
 from prompt_tuning.methods.recycling import Mapping, Recycler
 from prompt_tuning.methods.recycling_network import Network
-from prompt_tuning.prompts import masks
 from prompt_tuning.word_pairs import Choice, Embeddings, Pairs, Words
 
 # What stays true of a prompt on another model.
-_KEPT = ("task", "labels", "visibility", "step", "tokenizer")
+_KEPT = ("task", "labels", "visibility", "family", "step", "tokenizer")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,11 +117,12 @@ def mapped(mapping: Mapping, prompt: np.ndarray) -> np.ndarray:
 
 def check_silent(prompt: PromptFile) -> None:
   """Raises `InputError` where a prompt means something that numpy cannot say."""
-  visibility = assembly.visibility_of(prompt) or masks.FULL
-  if visibility != masks.FULL:
+  usual = assembly.usual_of(prompt)
+  visibility = assembly.visibility_of(prompt) or usual
+  if visibility != usual:
     raise checks.InputError(
       f"the prompt {prompt.path} was trained with {sorted(visibility)}, expected "
-      f"{sorted(masks.FULL)} for a numpy file, which cannot say so; write .safetensors"
+      f"{sorted(usual)} for a numpy file, which cannot say so; write .safetensors"
     )
 
 

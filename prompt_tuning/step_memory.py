@@ -140,13 +140,7 @@ def _extrapolated(
 
 
 def _seen_by_one(run: TrainConfig, parts: int) -> TrainConfig:
-  model = dataclasses.replace(
-    run.model,
-    num_heads=run.model.num_heads // parts,
-    d_ff=run.model.d_ff // parts,
-    vocab_size=run.model.vocab_size // parts,
-  )
-  return dataclasses.replace(run, model=model)
+  return dataclasses.replace(run, model=run.model.share(parts))
 
 
 def _kept(run: TrainConfig, rows: int) -> int:

@@ -42,3 +42,6 @@ class TokenOrder:
   def arranged(self, table: np.ndarray, axis: int = 0) -> np.ndarray:
     """A table whose `axis` runs over their ids, over ours."""
     return np.take(table, self.theirs(table.shape[axis]), axis)
+
+
+OURS = TokenOrder(0, 1)  # of every T5

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from prompt_tuning import calibration, checks, config, formats, rates
+from prompt_tuning import calibration, checks, config, formats, rates, word_pairs
 from prompt_tuning.cli.main import main
 
 DEMO = "--gin_file=experiments/movie_reviews.gin"
@@ -65,7 +65,7 @@ def test_the_lowest_of_a_smooth_valley_is_found():
 def test_the_root_mean_square_is_that_of_the_table(tested):
   _, out = tested
   path = "package://assets/t5_1_1_reviews"
-  table = np.asarray(formats.load(path)[calibration.TABLE], np.float64)
+  table = np.asarray(formats.load(path)[word_pairs.TABLE], np.float64)
   expected = math.sqrt((table**2).mean())
   found = json.loads((out / "rates.json").read_text())["embedding_rms"]
   assert found == pytest.approx(expected, rel=1e-6)
@@ -79,7 +79,7 @@ def test_a_random_start_is_as_large_as_the_embeddings():
   settings, _ = config.load("train.train", [*files, "runs/calibrated.gin"], bindings)
   start = settings.learned.prompt.start
   uniform = np.random.default_rng(0).uniform(0, start.scale, 100_000)
-  expected = calibration.rms(formats.load(path)[calibration.TABLE])
+  expected = calibration.rms(formats.load(path)[word_pairs.TABLE])
   assert calibration.rms(uniform) == pytest.approx(expected, rel=0.01)
   rate = settings.learning_rate_fn.base_learning_rate
   assert rate == pytest.approx(0.1 * expected, rel=1e-6)

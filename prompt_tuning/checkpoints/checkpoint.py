@@ -9,6 +9,7 @@ from etils import epath
 from prompt_tuning import checks
 from prompt_tuning.checkpoints import leaves as stored
 from prompt_tuning.checkpoints.leaves import Leaf
+from prompt_tuning.token_order import OURS, TokenOrder
 from prompt_tuning.types import Shape
 
 
@@ -24,6 +25,7 @@ class Checkpoint(Mapping[str, np.ndarray]):
     facts: Fields of the model's config that the format states: of a T5 those that shapes
       cannot show, of a Llama all.
     family: What kind of model it is, "t5" or "llama".
+    order: Which of the tokens of its tokenizer stand at 0 and 1 of its table.
   """
 
   def __init__(
@@ -36,8 +38,10 @@ class Checkpoint(Mapping[str, np.ndarray]):
     others: Mapping[str, Leaf] | None = None,
     facts: Mapping[str, Any] | None = None,
     family: str = "t5",
+    order: TokenOrder = OURS,
   ):
-    self.path, self.format, self.step, self.family = path, format, step, family
+    self.path, self.format, self.step = path, format, step
+    self.family, self.order = family, order
     self.leaves = dict(leaves)
     self.others, self.facts = dict(others or {}), dict(facts or {})
 

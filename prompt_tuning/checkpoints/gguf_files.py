@@ -85,7 +85,10 @@ def read(path: epath.Path) -> Checkpoint:
     tensors = {name: _in_halves(name, leaf, facts) for name, leaf in tensors.items()}
   special = special_tokens.of_gguf(path, header.metadata)
   found = llama_names.leaves_of(path, tensors, facts, _SPELLING, special)
-  return Checkpoint(path, "GGUF", found, facts=facts, family=llama_names.FAMILY)
+  order = special.order()
+  return Checkpoint(
+    path, "GGUF", found, facts=facts, family=llama_names.FAMILY, order=order
+  )
 
 
 def _own(path: epath.Path, metadata: Mapping[str, Any], architecture: str) -> dict:

@@ -72,7 +72,10 @@ def read(folder: epath.Path) -> Checkpoint:
     tensors.pop(_SPELLING.head, None)
   special = special_tokens.of_folder(folder)
   found = llama_names.leaves_of(folder, tensors, facts, _SPELLING, special)
-  return Checkpoint(folder, "Hugging Face", found, facts=facts, family=llama_names.FAMILY)
+  order = special.order()
+  return Checkpoint(
+    folder, "Hugging Face", found, facts=facts, family=llama_names.FAMILY, order=order
+  )
 
 
 def _check(config: Mapping[str, Any], folder: epath.Path) -> None:

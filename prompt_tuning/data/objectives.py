@@ -237,6 +237,15 @@ def sentinel_before_targets(example: dict) -> dict:
 
   A model that knows span corruption only then finds a target of the form it knows
   (Lester et al. 2021, section 3.2, "Span Corruption + Sentinel").
+
+  Raises:
+    InputError: The run's vocabulary has no sentinels.
   """
+  vocabulary = vocabularies.current()
+  if isinstance(vocabulary, vocabularies.Tokenizer):
+    raise checks.InputError(
+      f"the vocabulary {vocabulary.name} has no sentinels, expected one that has, for the "
+      "task puts one in front of its targets; choose a task without"
+    )
   text = tf.strings.join([vocabularies.FIRST_SENTINEL, example["targets"]], separator=" ")
   return {**example, "targets": text}

@@ -44,7 +44,7 @@ class TokenizerVocabulary(seqio.Vocabulary):
     self._theirs, self._ours = order.theirs(count), order.ours(count)
     content = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
     self._key = (content, order, specials)
-    if self.pad_id in self._encode(_ODD):
+    if order.pad in tokenizer.encode(_ODD, add_special_tokens=False).ids:
       raise checks.InputError(
         f"the tokenizer of {special.where} makes its token {order.pad} of what it does not "
         "know, which is the one for padding here; expected one that spells the unknown in "
@@ -84,8 +84,8 @@ class TokenizerVocabulary(seqio.Vocabulary):
       yield text
 
   def _encode(self, s: str) -> list[int]:
-    ids = self.tokenizer.encode(s, add_special_tokens=False).ids
-    return self._ours[ids].tolist()
+    ids = self._ours[self.tokenizer.encode(s, add_special_tokens=False).ids]
+    return ids[ids != self.pad_id].tolist()  # padding that is spelled out is none
 
   def _decode(self, ids: Sequence[int]) -> str:
     known = [int(number) for number in ids if 1 < number < len(self._theirs)]

@@ -8,11 +8,11 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from etils import epath
 
-from prompt_tuning import checks, files, gguf_header
+from prompt_tuning import checks, files, gguf_header, special_tokens, token_order
 from prompt_tuning.data import quiet, tokenizer_files
 
 T5_PATH = "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
@@ -32,6 +32,7 @@ class SentencePiece:
 
   sentencepiece_model_file: str = T5_PATH
   extra_ids: int = EXTRA_IDS
+  order: ClassVar = token_order.OURS
 
   @property
   def name(self) -> str:
@@ -73,6 +74,7 @@ class Bytes:
   """
 
   extra_ids: int = 0
+  order: ClassVar = token_order.OURS
 
   @property
   def name(self) -> str:
@@ -119,6 +121,11 @@ class Tokenizer:
   def name(self) -> str:
     """Where it lies."""
     return self.path
+
+  @property
+  def order(self) -> token_order.TokenOrder:
+    """Which of its tokens stand at 0 and 1."""
+    return special_tokens.of(files.path(self.path)).order()
 
   def load(self) -> Any:
     """The `TokenizerVocabulary`.

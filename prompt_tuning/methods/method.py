@@ -160,6 +160,11 @@ class _Ids:
     """As many as are asked for."""
     return self.vocab_size
 
+  @property
+  def unk_id(self) -> int:
+    """T5's, which is not asked for."""
+    return 2
+
   def encode(self, text: str) -> list[int]:
     """Not asked for."""
     raise AssertionError(f"shapes of a model asked for the pieces of {text!r}")

@@ -69,6 +69,15 @@ class T5Config:
       num_decoder_layers=self.num_decoder_layers // self.depth * depth,
     )
 
+  def share(self, parts: int) -> "T5Config":
+    """What one of `parts` devices sees of a model that is split over them."""
+    return dataclasses.replace(
+      self,
+      num_heads=self.num_heads // parts,
+      d_ff=self.d_ff // parts,
+      vocab_size=self.vocab_size // parts,
+    )
+
   @classmethod
   def from_gin(cls, *files: str, bindings: tuple[str, ...] = ()) -> "T5Config":
     """The config that gin files describe, e.g. "models/t5_1_1_base.gin"."""

@@ -1,6 +1,7 @@
 """The numbers that make a model of the llama family: one frozen dataclass."""
 
 import dataclasses
+import math
 from typing import ClassVar
 
 from prompt_tuning import checks
@@ -62,3 +63,14 @@ class LlamaConfig:
   def with_depth(self, depth: int) -> "LlamaConfig":
     """The same with another number of layers."""
     return dataclasses.replace(self, num_layers=depth)
+
+  def share(self, parts: int) -> "LlamaConfig":
+    """What one of `parts` devices sees of a model that is split over them."""
+    heads = self.num_heads // parts
+    return dataclasses.replace(
+      self,
+      num_heads=heads,
+      num_kv_heads=math.gcd(self.num_kv_heads, heads),
+      d_ff=self.d_ff // parts,
+      vocab_size=self.vocab_size // parts,
+    )

@@ -15,8 +15,6 @@ import numpy as np
 from prompt_tuning import checks
 from prompt_tuning.types import Array, ArrayLike, Initializer, Shape
 
-_UNKNOWN = 2  # the id of <unk> in every T5 vocabulary
-
 
 class Vocabulary(Protocol):
   """What is asked of a vocabulary; seqio's vocabularies fit."""
@@ -28,6 +26,10 @@ class Vocabulary(Protocol):
   @property
   def extra_ids(self) -> int:
     """Sentinels among them, the last ones."""
+
+  @property
+  def unk_id(self) -> int:
+    """Id of what it lacks."""
 
   def encode(self, text: str) -> Sequence[int]:
     """Token ids of `text`, without EOS."""
@@ -203,7 +205,7 @@ def from_embedded_string(
 
 def _encodable(vocabulary: Vocabulary, text: str) -> list[int]:
   pieces = list(vocabulary.encode(text))
-  if not pieces or _UNKNOWN in pieces:
+  if not pieces or vocabulary.unk_id in pieces:
     raise checks.InputError(
       f"the text {text!r} becomes {pieces} in this vocabulary, expected known pieces "
       "only; choose another wording or the vocabulary of the checkpoint"

@@ -25,7 +25,7 @@ PROMPT_LENGTH = 3
 """
 
 
-def save_tokenizer(folder):
+def save_tokenizer(folder, special=SPECIAL):
   found = tokenizers.Tokenizer(tokenizers.models.BPE())
   found.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
   found.decoder = tokenizers.decoders.ByteLevel()
@@ -37,7 +37,7 @@ def save_tokenizer(folder):
   found.train_from_iterator([" ".join(row) for row in sentences("train")], trainer)
   found.add_special_tokens(list(SPECIAL.values()))
   found.save(str(folder / "tokenizer.json"))
-  config = {f"{name}_token": text for name, text in SPECIAL.items()}
+  config = {f"{name}_token": text for name, text in special.items()}
   (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
 
@@ -127,10 +127,22 @@ def test_eval_and_infer_agree_with_the_run(run, llama_command, tuned, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
-def test_weights_in_less_answer_nearly_the_same(run, llama_command, tuned, tmp_path, dtype):
-  given = {"PROMPT_FILE": str(tuned), "WEIGHT_DTYPE": dtype}
-  result = run(llama_command("eval", tmp_path / "eval", **given))
-  assert result.status == 0, result.err
+def test_weights_in_less_score_nearly_the_same(llama, tuned, dtype):
+  config, vocabulary = (
+    model_configs.of_checkpoint(str(llama)),
+    vocabularies.Tokenizer(path=str(llama)),
+  )
+  scores = []
+  for held in ("float32", dtype):
+    source = RestoreCheckpointConfig(path=str(llama), dtype=held)
+    base = assembly.load_base(config, source)
+    predictor = Predictor(
+      base, {"tuned": str(tuned)}, None, vocabulary, max_input_len=32, batch_size=4
+    )
+    texts = [text for text, _ in sentences("test")][:4]
+    scores.append(predictor.score(texts, ["positive"] * 4, "tuned"))
+  found = np.array([[one.score for one in each] for each in scores])
+  assert 0 < np.abs(found[1] - found[0]).max() < 0.5
 
 
 def test_a_sweep_and_an_ensemble_of_its_members(run, llama_command, tmp_path):
@@ -176,6 +188,44 @@ def test_peft_answers_with_the_prompt_and_ours_with_its(llama, tuned, tmp_path):
   assert assembly.visibility_of(back) == assembly.visibility_of(
     formats.read_prompt(str(tuned))
   )
+
+
+def test_an_array_becomes_an_adapter_of_its_base(llama, tuned, tmp_path):
+  from prompt_tuning import convert
+
+  array = tmp_path / "prompt.npy"
+  np.save(array, formats.load_prompt(str(tuned)))
+  place = tmp_path / "adapter"
+  convert.convert(str(array), str(place), "peft", convert.Options(base=str(llama)))
+  config = json.loads((place / "adapter_config.json").read_text())
+  assert config["task_type"] == "CAUSAL_LM"
+
+
+def test_the_tokenizer_of_another_order_is_refused(
+  run, llama, llama_command, tmp_path, tmp_path_factory
+):
+  other = tmp_path_factory.mktemp("other")
+  save_tokenizer(other, {"pad": "<s>", "bos": "<pad>", "eos": "</s>"})
+  flags = {"TOKENIZER_PATH": str(other), **PACKED}
+  result = run(llama_command("train", tmp_path / "run", **flags))
+  assert result.status == 2
+  assert "choose the tokenizer that lies with the model" in result.err
+
+
+def test_tuning_the_model_itself_is_refused(run, llama_command, tmp_path):
+  command = llama_command("train", tmp_path / "run", **PACKED)
+  command.append("--gin.LEARNED=@methods.ModelTuning()")
+  result = run(command)
+  assert result.status == 2
+  assert "no other is written; learn a prompt" in result.err
+
+
+def test_a_plan_counts_the_heads_of_one_device(run, llama_command, tmp_path):
+  command = llama_command("train", tmp_path / "run", **PACKED)
+  result = run(
+    ["plan", *command[1:], "--gin.NUM_PARTITIONS=4", "--devices=4", "--hbm=80GB"]
+  )
+  assert result.status == 0, result.err
 
 
 def test_a_prompt_of_another_model_is_refused(run, llama_command, tuned, trained, tmp_path):

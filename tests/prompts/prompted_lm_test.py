@@ -1,15 +1,20 @@
 """A prompted decoder-only model: peft's numbers, and each way to ask gives the same."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from by_hand import LENGTHS, packed, per_example
 
-from prompt_tuning import checks
+from prompt_tuning import checks, partitioning, trees
 from prompt_tuning.decoding.beam import Beam
+from prompt_tuning.models import kernels, parameters
 from prompt_tuning.models.llama import Llama
 from prompt_tuning.models.llama_config import LlamaConfig
+from prompt_tuning.models.parameters import Parameters
+from prompt_tuning.partitioning import Partitioner
 from prompt_tuning.prompts import masks
 from prompt_tuning.prompts.bank import PromptBank
 from prompt_tuning.prompts.prompted_lm import PromptedLM
@@ -225,7 +230,7 @@ def test_embeddings_for_other_servers_are_what_the_layers_read(prompted, batch):
   np.testing.assert_allclose(logits[0, -1], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_without_inputs_a_text_begins_with_bos(llama):
+def test_without_inputs_a_text_begins_with_id_0(llama):
   model = PromptedLM(llama)
   targets = np.array([[5, 6, 7]], np.int32)
   found = model.score(np.zeros((1, 4), np.int32), targets)
@@ -235,6 +240,47 @@ def test_without_inputs_a_text_begins_with_bos(llama):
   logits = jax.nn.log_softmax(llama.logits(llama.hidden(x, mask, places)), axis=-1)
   expected = jnp.take_along_axis(logits, targets[..., None], axis=-1).sum()
   np.testing.assert_allclose(found[0], expected, rtol=1e-4)
+
+
+def test_heads_in_turns_have_the_same_gradient(batch):
+  config = dataclasses.replace(CONFIG, num_layers=1)
+  draw = parameters.random_from(jax.random.key(0))
+  rows = {"encoder_input_tokens": np.tile(batch["encoder_input_tokens"], (1, 14))}
+  rows = {
+    **{name: x[:2] for name, x in batch.items()},
+    "encoder_input_tokens": rows["encoder_input_tokens"][:2],
+  }
+
+  def of(kernel):
+    model = Llama(config, Parameters(draw, kernel=kernel))
+
+    def total(prompt):
+      return -jnp.sum(log_probs(PromptedLM(model, PromptBank(prompt)), rows))
+
+    return jax.jit(jax.value_and_grad(total))(PROMPTS[0])
+
+  expected, found = of(kernels.plain), of(kernels.by_head)
+  np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+  np.testing.assert_allclose(found[1], expected[1], rtol=1e-4, atol=1e-5)
+
+
+def test_weights_over_devices_say_the_same(llama, batch):
+  layout = Partitioner(num_partitions=2).layout(4)
+  params = trees.values(llama)
+  placed = {
+    path: partitioning.put(x, layout.sharding(v.get_metadata("axes")))
+    for (path, x), v in zip(
+      params.items(), trees.flat_variables(llama).values(), strict=True
+    )
+  }
+  source = parameters.taken_from(placed)
+  split = Llama(CONFIG, Parameters(source, constrain=layout.constrain))
+  expected = log_probs(PromptedLM(llama, PromptBank(PROMPTS[0])), batch)
+  rows = {
+    name: partitioning.shard_batch({"x": x}, layout.mesh)["x"] for name, x in batch.items()
+  }
+  found = log_probs(PromptedLM(split, PromptBank(PROMPTS[0])), rows)
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_another_visibility_is_refused(llama):
