@@ -203,12 +203,12 @@ def visibility_of(file: PromptFile | MethodFile) -> frozenset[str] | None:
     return None
   found = file.metadata.get("visibility")
   if found is None:
-    return masks.FULL
+    return usual_of(file)
   masks.check_visibility(found)
   return masks.ALWAYS | set(found)
 
 
-def usual_of(file: PromptFile) -> frozenset[str]:
+def usual_of(file: PromptFile | MethodFile) -> frozenset[str]:
   """The visibility of prompts for models of its family, where nobody says another."""
   return masks.FULL if file.metadata.get("family", "t5") == "t5" else masks.CAUSAL
 

@@ -15,7 +15,6 @@ SHARED = REPO.parent / "shared"
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
-jax.config.update("jax_disable_most_optimizations", True)  # compiling takes the time here
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(REPO / ".cache" / "jax"))
@@ -102,6 +101,24 @@ def batch() -> dict[str, np.ndarray]:
     "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
     "decoder_loss_weights": (targets > 0).astype(np.int32),
   }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_in_a_hurry(request):
+  """Without most of XLA's optimizations: compiling is what takes the time here.
+
+  Whole runs are compiled as users compile them, for they meet those of other processes.
+  """
+  hurried = "integration" not in request.path.parts
+  jax.config.update("jax_disable_most_optimizations", hurried)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def compiled_as_for_users(compiled_in_a_hurry):
+  """All of XLA's optimizations, for what is equal to the bit only with them."""
+  jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module", autouse=True)

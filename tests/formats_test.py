@@ -305,7 +305,7 @@ def test_weights_that_are_pickled_are_never_read(tmp_path, models):
   ("change", "found"),
   [
     ({"peft_type": "LORA"}, "LORA"),
-    ({"task_type": "CAUSAL_LM"}, "CAUSAL_LM"),
+    ({"task_type": "SEQ_CLS"}, "SEQ_CLS"),
     ({"num_virtual_tokens": 6}, "6 virtual tokens"),
   ],
 )

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from etils import epath
 
-from prompt_tuning import assembly, checks, formats, inspection, merging, trees
+from prompt_tuning import (
+  assembly,
+  checks,
+  formats,
+  merging,
+  model_configs,
+  trees,
+)
 from prompt_tuning.checkpoints import t5x
 from prompt_tuning.checkpoints.leaves import Inline
 from prompt_tuning.cli import main as cli
@@ -194,7 +201,7 @@ def test_the_line_in_the_help_works(tmp_path, monkeypatch, capsys):
   with pytest.raises(SystemExit):
     cli.main(["merge", "--help"])
   line = capsys.readouterr().out.strip().splitlines()[-1].split()[1:]
-  model = T5.random(inspection.config_of(formats.load(line[-1])), jax.random.key(0))
+  model = T5.random(model_configs.of(formats.load(line[-1])), jax.random.key(0))
   start = assembly.steered(assembly.Base.of(model), IA3(), Bytes(), jax.random.key(1))
   _, learned = moved(start)
   epath.Path(line[1]).mkdir(parents=True)

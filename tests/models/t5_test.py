@@ -86,7 +86,7 @@ def test_t5_1_0_ties_logits_and_has_one_input_kernel(tiny_config, batch):
   assert found.shape == (4, 5, 64)
   # Logits are bilinear in the table, up to what the table does to the inputs.
   np.testing.assert_allclose(
-    model.token_embedder.attend(table), table @ table.T / np.sqrt(16), rtol=1e-5, atol=1e-5
+    model.logits(table), table @ table.T / np.sqrt(16), rtol=1e-5, atol=1e-5
   )
 
 

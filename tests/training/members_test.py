@@ -16,6 +16,8 @@ from prompt_tuning.training.adafactor import Adafactor
 from prompt_tuning.training.losses import Loss
 from prompt_tuning.training.schedules import Schedule
 
+pytestmark = pytest.mark.usefixtures("compiled_as_for_users")
+
 BANK = "bank/prompts"
 RATES = [
   Schedule(factors="constant", base_learning_rate=0.3),
