@@ -13,6 +13,7 @@ from prompt_tuning.checkpoints import t5x
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.models.t5 import T5
 
+pytestmark = pytest.mark.usefixtures("compiled_as_for_users")  # it trains
 BINDINGS = ["TRAIN_STEPS_RELATIVE = 1", "EVAL_PERIOD = 1"]
 
 

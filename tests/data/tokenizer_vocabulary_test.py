@@ -142,7 +142,8 @@ def test_special_tokens_in_a_text_are_text_unless_they_are_asked_for(folder, voc
   assert vocabulary.decode(vocabulary.encode(text)) == text
   asked = Tokenizer(str(folder), specials=True).load()
   ids = asked.encode(text)
-  assert ids[0] == asked.bos_id and 1 in ids and ids[-1] == 0
+  assert ids[0] == asked.bos_id and 1 in ids
+  assert 0 not in ids  # which would read as the end of the row
   assert asked.encode("film") == vocabulary.encode("film")
   assert asked != vocabulary
 

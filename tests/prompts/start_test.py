@@ -13,6 +13,8 @@ TABLE = np.arange(40, dtype=np.float32).reshape(10, 4)
 class Words:
   """A vocabulary of words; whatever else is unknown (2)."""
 
+  unk_id = 2
+
   def encode(self, text):
     known = {"good": [3], "very good": [4, 5], "bad": [6]}
     return known.get(text, [2] if text else [])
