@@ -121,6 +121,12 @@ def compiled_as_for_users(compiled_in_a_hurry):
   jax.config.update("jax_disable_most_optimizations", False)
 
 
+@pytest.fixture(scope="module")
+def runs_compiled_in_a_hurry(compiled_in_a_hurry):
+  """Whole runs that meet none of another process or file, or only some like them."""
+  jax.config.update("jax_disable_most_optimizations", True)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def nothing_of_another_file():
   """Each file starts without the vocabulary and folders of a command of another one."""

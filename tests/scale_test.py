@@ -13,8 +13,12 @@ from prompt_tuning.checkpoints import t5x
 from prompt_tuning.models.config import T5Config
 from prompt_tuning.models.t5 import T5
 
-pytestmark = pytest.mark.usefixtures("compiled_as_for_users")  # it trains
-BINDINGS = ["TRAIN_STEPS_RELATIVE = 1", "EVAL_PERIOD = 1"]
+BINDINGS = [
+  "TRAIN_STEPS_RELATIVE = 1",
+  "EVAL_PERIOD = 1",
+  "BATCH_SIZE = 8",
+  "TASK_FEATURE_LENGTHS = {'inputs': 12, 'targets': 4}",
+]
 
 
 @pytest.mark.slow

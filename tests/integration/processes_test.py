@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import re
+import shutil
 
 import jax
 import numpy as np
@@ -18,6 +19,8 @@ from prompt_tuning.checkpoints.leaves import Inline
 from prompt_tuning.cli.main import main
 from prompt_tuning.models.t5 import T5
 
+# One process that runs here is compared with others, which `processes` hurries as well.
+pytestmark = pytest.mark.usefixtures("runs_compiled_in_a_hurry")
 MACROS = {"BATCH_SIZE": 8}
 
 
@@ -25,7 +28,7 @@ def rows(folder: pathlib.Path, name: str = "metrics.jsonl") -> list[dict]:
   return [json.loads(line) for line in (folder / name).read_text().splitlines()]
 
 
-def prompt(folder: pathlib.Path, step: int = 15) -> np.ndarray:
+def prompt(folder: pathlib.Path, step: int) -> np.ndarray:
   name = f"numpy_checkpoints/checkpoint_{step}/encoder.prompt.prompt.prompt"
   return formats.load_prompt(str(folder / name))
 
@@ -60,21 +63,26 @@ def alone(job):
   return job(1)
 
 
-def check_same(found: Job, alone: Job) -> None:
-  losses = [row["loss"] for row in rows(found.folder)]
-  np.testing.assert_allclose(losses, [row["loss"] for row in rows(alone.folder)], rtol=1e-5)
-  assert [row["step"] for row in rows(found.folder)] == list(range(4, 16))
-  for step in (6, 9, 12, 15):
-    ours, theirs = prompt(found.folder, step), prompt(alone.folder, step)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+def check_same(found: pathlib.Path, alone: pathlib.Path, last: int = 15) -> None:
+  """That a run up to a last step learned what the one of one process did until then."""
+  ours = [(row["step"], row["loss"]) for row in rows(found)]
+  theirs = [(row["step"], row["loss"]) for row in rows(alone) if row["step"] <= last]
+  np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+  assert [step for step, _ in ours] == list(range(4, last + 1))
+  for step in range(6, last + 1, 3):
+    np.testing.assert_allclose(
+      prompt(found, step), prompt(alone, step), rtol=1e-5, atol=1e-5
+    )
   name = "inference_eval/tiny_words-metrics.jsonl"
-  assert rows(found.folder, name) == rows(alone.folder, name)
+  expected = [row for row in rows(alone, name) if row["step"] <= last]
+  steps = [row["step"] for row in expected]  # who stops evaluates there too
+  assert [row for row in rows(found, name) if row["step"] in steps] == expected
 
 
 @pytest.mark.slow
 def test_several_processes_learn_what_one_learns_and_report_once(job, alone):
   found = job(4)
-  check_same(found, alone)
+  check_same(found.folder, alone.folder)
   assert {p.name for p in found.folder.iterdir()} == {
     p.name for p in alone.folder.iterdir()
   }
@@ -87,24 +95,27 @@ def test_several_processes_learn_what_one_learns_and_report_once(job, alone):
     assert "Traceback" not in logged
 
 
-@pytest.mark.slow
-def test_a_model_split_over_processes_learns_the_same(job, alone):
-  check_same(job(2, NUM_PARTITIONS=2, PARAMETER_PARTITIONING_DIMS=2), alone)
-  model_over_both = job(2, ICI_MESH_SHAPE=(1, 2, 2), DCN_MESH_SHAPE=(2, 1, 1))
-  check_same(model_over_both, alone)
+@pytest.fixture(scope="module")
+def split(job):
+  """The first half, with the model's parameters split over two processes."""
+  return job(2, TRAIN_STEPS_RELATIVE=6, NUM_PARTITIONS=2, PARAMETER_PARTITIONING_DIMS=2)
 
 
 @pytest.mark.slow
-def test_a_run_is_continued_by_another_number_of_processes_on_another_mesh(job, alone):
-  first = job(2, TRAIN_STEPS_RELATIVE=3)
-  second = job(1, first.folder, TRAIN_STEPS_RELATIVE=6, NUM_PARTITIONS=2)
-  third = job(4, first.folder, PARAMETER_PARTITIONING_DIMS=2)
-  assert "at step 6" in second.logged[0] and "at step 9" in third.logged[0]
-  losses = [row["loss"] for row in rows(third.folder)]
-  np.testing.assert_allclose(losses, [row["loss"] for row in rows(alone.folder)], rtol=1e-5)
-  np.testing.assert_allclose(
-    prompt(third.folder), prompt(alone.folder), rtol=1e-5, atol=1e-5
-  )
+def test_a_model_split_over_processes_learns_the_same(split, alone):
+  check_same(split.folder, alone.folder, 9)
+
+
+@pytest.mark.slow
+def test_a_run_is_continued_by_another_number_of_processes_on_another_mesh(
+  job, alone, split, tmp_path
+):
+  folder = shutil.copytree(split.folder, tmp_path / "run")
+  by_one = job(1, folder, TRAIN_STEPS_RELATIVE=9, NUM_PARTITIONS=2)
+  # Each layer's heads are divided over both processes.
+  model_over_both = job(2, folder, ICI_MESH_SHAPE=(1, 2, 1), DCN_MESH_SHAPE=(1, 1, 2))
+  assert "at step 9" in by_one.logged[0] and "at step 12" in model_over_both.logged[0]
+  check_same(folder, alone.folder)
 
 
 def scored(path: pathlib.Path) -> tuple[list[dict], list[float]]:
@@ -232,7 +243,7 @@ def test_each_process_reads_only_its_part_of_the_checkpoint(tmp_path):
   huggingface.save(epath.Path(tmp_path / "base"), as_leaves(model), fields)
   size = sum(x.nbytes for x in model.values())
   fingerprints = set()
-  for count in (1, 2, 4):
+  for count in (1, 4):
     logs = tmp_path / f"logs_{count}"
 
     def arguments(address, index, count=count):

@@ -11,6 +11,7 @@ import tiny_tasks
 from prompt_tuning import formats
 from prompt_tuning.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("runs_compiled_in_a_hurry")
 RANK_GIN = """
 include 'tiny_model.gin'
 include 'prompt_tuning/configs/prompts/from_class_labels.gin'
