@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from prompt_tuning import checks
+from prompt_tuning.data import vocabularies
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.prediction import candidates, check_distinct, padded
 
@@ -80,7 +81,7 @@ class Tokenizer:
 
   def __init__(self, vocabulary: Vocabulary, max_input_len: int, max_output_len: int):
     self._vocabulary = vocabulary
-    self._pieces = vocabulary.load()
+    self._pieces, self._inputs = vocabulary.load(), vocabularies.inputs(vocabulary)
     self._max_input_len, self._max_output_len = max_input_len, max_output_len
     self._targets = functools.lru_cache(maxsize=1024)(self._encoded_targets)
 
@@ -91,7 +92,7 @@ class Tokenizer:
       InputError: The text is empty or too long, or a candidate is empty, doubled or too
         long.
     """
-    inputs = self._encoded(query.text, "the text", self._max_input_len)
+    inputs = self._encoded(query.text, "the text", self._max_input_len, self._inputs)
     words = query.candidates
     return Prepared(query, inputs, None if words is None else self._targets(words))
 
@@ -114,8 +115,8 @@ class Tokenizer:
     text = self._pieces.decode(written)
     return Answer(text, score, (), len(inputs) + len(written))
 
-  def _encoded(self, text: str, what: str, most: int) -> np.ndarray:
-    """A text as tokens with EOS."""
+  def _encoded(self, text: str, what: str, most: int, pieces: Any) -> np.ndarray:
+    """A text as tokens of a seqio vocabulary, with EOS."""
     if not isinstance(text, str):
       raise checks.InputError(f"{what} is {text!r:.40}, expected a string; quote it")
     try:
@@ -126,7 +127,7 @@ class Tokenizer:
       raise checks.InputError(f"{what} has a null character; take it out")
     if not text.strip():
       raise checks.InputError(f"{what} is empty, expected some words; write them")
-    tokens = [*self._pieces.encode(text), _EOS]
+    tokens = [*pieces.encode(text), _EOS]
     if len(tokens) > most:
       raise checks.InputError(
         f"{what} has {len(tokens)} tokens with EOS, expected at most {most}; shorten it"
@@ -137,7 +138,8 @@ class Tokenizer:
     if not words:
       raise checks.InputError("there are no candidates, expected at least one; add some")
     rows = [
-      self._encoded(word, f"the candidate {word!r}", self._max_output_len) for word in words
+      self._encoded(word, f"the candidate {word!r}", self._max_output_len, self._pieces)
+      for word in words
     ]
     check_distinct(words, rows)
     return padded(rows)

@@ -12,8 +12,8 @@ def text_to_text(default: vocabularies.Vocabulary) -> dict[str, seqio.Feature]:
   Args:
     default: The vocabulary where no run has chosen one.
   """
-  vocabulary = RunVocabulary(default)
+  inputs = RunVocabulary(default, vocabularies.inputs)
   return {
-    "inputs": seqio.Feature(vocabulary, add_eos=True, required=False),
-    "targets": seqio.Feature(vocabulary, add_eos=True),
+    "inputs": seqio.Feature(inputs, add_eos=True, required=False),
+    "targets": seqio.Feature(RunVocabulary(default), add_eos=True),
   }

@@ -150,8 +150,9 @@ def _home(module: str) -> str:
 
 def check_vocabulary(name: str, provider: Any, vocabulary: vocabularies.Vocabulary) -> None:
   """Raises `InputError` unless a task's features use the model's vocabulary."""
-  model = vocabulary.load()
+  inputs, targets = vocabularies.inputs(vocabulary), vocabularies.targets(vocabulary)
   for feature, details in provider.output_features.items():
+    model = inputs if feature == "inputs" else targets
     if not isinstance(details.vocabulary, seqio.PassThroughVocabulary) and (
       details.vocabulary != model
     ):

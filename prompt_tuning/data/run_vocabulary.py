@@ -4,7 +4,7 @@ Tasks are registered when their module is imported, which may be before a run sa
 its vocabulary lies, or between two runs of one process.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import seqio
@@ -18,10 +18,15 @@ class RunVocabulary(seqio.Vocabulary):
 
   Args:
     default: Which one that is.
+    load: How it is read, `vocabularies.inputs` or `vocabularies.targets`.
   """
 
-  def __init__(self, default: vocabularies.Vocabulary):
-    self._default = default
+  def __init__(
+    self,
+    default: vocabularies.Vocabulary,
+    load: Callable[[vocabularies.Vocabulary], Any] = vocabularies.targets,
+  ):
+    self._default, self._load = default, load
 
   def loaded(self) -> Any:
     """The seqio vocabulary that this one stands for now.
@@ -29,7 +34,7 @@ class RunVocabulary(seqio.Vocabulary):
     Raises:
       InputError: Its file is absent or damaged.
     """
-    return vocabularies.current(self._default).load()
+    return self._load(vocabularies.current(self._default))
 
   @property
   def extra_ids(self) -> int:
@@ -74,8 +79,8 @@ class RunVocabulary(seqio.Vocabulary):
 
   def __eq__(self, other: object) -> bool:
     if isinstance(other, RunVocabulary):
-      ours, theirs = (vocabularies.current(v._default) for v in (self, other))
-      return ours == theirs or ours.load() == theirs.load()
+      ours, theirs = ((v._load, vocabularies.current(v._default)) for v in (self, other))
+      return ours == theirs or self.loaded() == other.loaded()
     return bool(self.loaded() == other)
 
   def __str__(self) -> str:

@@ -144,9 +144,10 @@ def _counted(name: str, split: str) -> dict[str, list[int]]:
   """Tokens of every example, EOS included, counted once per vocabulary."""
   record, vocabulary = _registered[name], vocabularies.current(vocabularies.T5)
   if (split, vocabulary) not in record.counted:
-    encode, rows = vocabulary.load().encode, record.examples[split]
+    loads = {"inputs": vocabularies.inputs, "targets": vocabularies.targets}
+    rows = record.examples[split]
     record.counted[split, vocabulary] = {
-      feature: [len(encode(getattr(row, feature))) + 1 for row in rows]
-      for feature in _FEATURES
+      feature: [len(load(vocabulary).encode(getattr(row, feature))) + 1 for row in rows]
+      for feature, load in loads.items()
     }
   return record.counted[split, vocabulary]

@@ -16,7 +16,7 @@ _ODD = "\x01 ẞ \U000e0001 🎬 ꙮ"  # what only bytes can spell
 
 
 class TokenizerVocabulary(seqio.Vocabulary):
-  """Ids are the tokenizer's in the order of `TokenOrder`; nothing is added to a text.
+  """Ids are the tokenizer's in the order of `TokenOrder`; only `around` is added to a text.
 
   Special tokens that are spelled out in a text are text, so that nobody can forge the end
   of a turn, unless `specials` asks for them.
@@ -25,6 +25,7 @@ class TokenizerVocabulary(seqio.Vocabulary):
     tokenizer: It is set to read special tokens as `specials` says.
     special: Its special tokens.
     specials: Whether "<|im_start|>" in a text is that token.
+    around: Ids before and after every text, see `chat_templates`.
 
   Raises:
     InputError: It has tokens for too few texts, or none for padding.
@@ -35,15 +36,17 @@ class TokenizerVocabulary(seqio.Vocabulary):
     tokenizer: tokenizers.Tokenizer,
     special: SpecialTokens,
     specials: bool = False,
+    around: tuple[Sequence[int], Sequence[int]] = ((), ()),
   ):
     super().__init__()
     tokenizer.encode_special_tokens = not specials
     order, count = special.order(), special.count
     assert count is not None  # there is a tokenizer
     self.tokenizer, self._special, self._specials = tokenizer, special, specials
+    self._around = around
     self._theirs, self._ours = order.theirs(count), order.ours(count)
     content = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
-    self._key = (content, order, specials)
+    self._key = (content, order, specials, around)
     if order.pad in tokenizer.encode(_ODD, add_special_tokens=False).ids:
       raise checks.InputError(
         f"the tokenizer of {special.where} makes its token {order.pad} of what it does not "
@@ -85,7 +88,9 @@ class TokenizerVocabulary(seqio.Vocabulary):
 
   def _encode(self, s: str) -> list[int]:
     ids = self._ours[self.tokenizer.encode(s, add_special_tokens=False).ids]
-    return ids[ids != self.pad_id].tolist()  # padding that is spelled out is none
+    before, after = self._around
+    # Padding that is spelled out is none.
+    return [*before, *ids[ids != self.pad_id].tolist(), *after]
 
   def _decode(self, ids: Sequence[int]) -> str:
     known = [int(number) for number in ids if 1 < number < len(self._theirs)]
@@ -120,7 +125,8 @@ class TokenizerVocabulary(seqio.Vocabulary):
     return hash(self._key)
 
   def __reduce__(self):
-    return TokenizerVocabulary, (self.tokenizer, self._special, self._specials)
+    parts = (self.tokenizer, self._special, self._specials, self._around)
+    return TokenizerVocabulary, parts
 
   def __str__(self) -> str:
     return f"the tokenizer of {self._special.where}"

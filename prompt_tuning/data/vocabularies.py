@@ -112,10 +112,12 @@ class Tokenizer:
   Attributes:
     path: A folder with tokenizer.json, or a GGUF file; local or package://.
     specials: Whether special tokens that are spelled out in a text are those tokens.
+    chat: Whether inputs are a user's turn in the chat template of the model.
   """
 
   path: str
   specials: bool = False
+  chat: bool = False
 
   @property
   def name(self) -> str:
@@ -135,6 +137,16 @@ class Tokenizer:
     """
     return _load_tokenizer(str(files.path(self.path)), self.specials)
 
+  def load_inputs(self) -> Any:
+    """The vocabulary of inputs, which puts them into the chat template where asked.
+
+    Raises:
+      InputError: As `load`, or there is no template.
+    """
+    if not self.chat:
+      return self.load()
+    return _load_chat(str(files.path(self.path)), self.specials)
+
   def is_here(self) -> bool:
     """Whether its file is on this machine."""
     if files.is_remote(self.path):
@@ -142,8 +154,9 @@ class Tokenizer:
     return tokenizer_files.find(files.path(self.path)) is not None
 
   def fingerprint(self) -> str:
-    """SHA-256 of the tokenizer, which tells vocabularies apart."""
-    return tokenizer_files.fingerprint(files.path(self.path))
+    """SHA-256 of the tokenizer, which tells vocabularies apart; marked where it chats."""
+    found = tokenizer_files.fingerprint(files.path(self.path))
+    return f"{found} chat" if self.chat else found
 
   def described(self) -> dict[str, Any]:
     """What a manifest says of it: its hash and ids in all."""
@@ -155,6 +168,19 @@ class Tokenizer:
 
 
 Vocabulary = SentencePiece | Bytes | Tokenizer
+
+
+def inputs(vocabulary: Vocabulary) -> Any:
+  """The seqio vocabulary of inputs."""
+  if isinstance(vocabulary, Tokenizer):
+    return vocabulary.load_inputs()
+  return vocabulary.load()
+
+
+def targets(vocabulary: Vocabulary) -> Any:
+  """The seqio vocabulary of targets."""
+  return vocabulary.load()
+
 
 T5 = SentencePiece()
 MT5 = SentencePiece(sentencepiece_model_file=MT5_PATH)
@@ -264,6 +290,22 @@ def _load_tokenizer(path: str, specials: bool) -> Any:
   from prompt_tuning.data import tokenizer_vocabulary
 
   return tokenizer_vocabulary.TokenizerVocabulary(tokenizer, special, specials)
+
+
+@functools.cache
+def _load_chat(path: str, specials: bool) -> Any:
+  quiet.import_seqio()
+  tokenizer, special = tokenizer_files.load(epath.Path(path))
+  from prompt_tuning.data import chat_templates, tokenizer_vocabulary
+
+  spelled = _load_tokenizer(path, True)
+  bos, eos = (
+    "" if token is None else tokenizer.id_to_token(token) or ""
+    for token in (special.bos, special.eos)
+  )
+  turn = chat_templates.turn(epath.Path(path), bos, eos)
+  around = (tuple(spelled.encode(turn.before)), tuple(spelled.encode(turn.after)))
+  return tokenizer_vocabulary.TokenizerVocabulary(tokenizer, special, specials, around)
 
 
 @functools.cache

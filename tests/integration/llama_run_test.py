@@ -38,6 +38,7 @@ def save_tokenizer(folder, special=SPECIAL):
   found.add_special_tokens(list(SPECIAL.values()))
   found.save(str(folder / "tokenizer.json"))
   config = {f"{name}_token": text for name, text in special.items()}
+  config["chat_template"] = "<s>{{ messages[0].content }}</s>\nSay: "
   (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
 
@@ -210,6 +211,17 @@ def test_the_tokenizer_of_another_order_is_refused(
   result = run(llama_command("train", tmp_path / "run", **flags))
   assert result.status == 2
   assert "choose the tokenizer that lies with the model" in result.err
+
+
+def test_a_prompt_of_chats_answers_in_chats_only(run, llama_command, tuned, tmp_path):
+  chats = {**PACKED, "CHAT": True, "TRAIN_STEPS_RELATIVE": 1}
+  result = run(llama_command("train", tmp_path / "run", **chats))
+  assert result.status == 0, result.err
+  for prompt, chat, status in ((tmp_path / "run", True, 0), (tuned, True, 2)):
+    given = {"PROMPT_FILE": str(prompt), "CHAT": chat}
+    result = run(llama_command("eval", tmp_path / f"eval_{status}", **given))
+    assert result.status == status, result.err
+  assert "another model or vocabulary" in result.err
 
 
 def test_tuning_the_model_itself_is_refused(run, llama_command, tmp_path):
