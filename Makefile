@@ -1,7 +1,7 @@
 # make demo   trains a prompt on real movie reviews with the embedded model
 # make demo-real  the same with SmolLM2-135M, a real pretrained model
 # make test   the whole test suite
-# make bench  speed and memory beside transformers + peft, in 20 minutes; T5_VOCABULARY=file
+# make bench  speed and memory beside transformers + peft, in 25 minutes; T5_VOCABULARY=file
 # make lint   ruff and mypy
 # make clean  removes what the others made
 
@@ -26,7 +26,8 @@ test: $(VENV)/installed $(VENV)/clients
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Each writes its part of docs/benchmarks.json when it is done.
-BENCHMARKS := training_speed step_speed step_memory_peak sweep_speed saving start compiling
+BENCHMARKS := training_speed decoder_speed step_speed step_memory_peak sweep_speed saving start \
+  compiling
 
 bench: $(VENV)/installed $(VENV)/clients
 	for name in $(BENCHMARKS); do \

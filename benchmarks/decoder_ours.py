@@ -7,6 +7,7 @@ packed 50    prompt of 50
 """
 
 import argparse
+import itertools
 import pathlib
 import time
 from collections.abc import Callable, Iterator
@@ -33,15 +34,16 @@ from prompt_tuning.training import state as states
 from prompt_tuning.training import steps
 from prompt_tuning.training.losses import Loss
 
-PLACES, TARGETS = 256, 24  # of a packed row
+ROWS = 4  # of a packed batch, about as many examples as `review_tokens.BATCH`
+PLACES, TARGETS = 256, 24  # of each
 _SKIPPED = 10  # batches, until rows are filled from examples of all lengths
 _LONGEST = 128
 Batch = dict[str, np.ndarray]
 
 
-def padded(examples: Iterator[review_tokens.Example], count: int) -> Iterator[Batch]:
+def padded(examples: Iterator[review_tokens.Example]) -> Iterator[Batch]:
   """Batches of rows that hold one example each."""
-  for chunk in chunks(examples, count):
+  for chunk in chunks(examples):
     longest = -int((chunk["inputs"] > 0).sum(1).max()) // 8 * -8
     targets = chunk["targets"]
     yield {
@@ -52,23 +54,23 @@ def padded(examples: Iterator[review_tokens.Example], count: int) -> Iterator[Ba
     }
 
 
-def packed(examples: Iterator[review_tokens.Example], rows: int) -> Iterator[Batch]:
+def packed(examples: Iterator[review_tokens.Example]) -> Iterator[Batch]:
   """Batches of rows that hold several; all share the prompt, which needs no place."""
   lengths = {"inputs": PLACES, "targets": TARGETS}
-  batches = Packer(chunks(examples, 32), lengths, rows, Packing(prompt_len=0))
+  batches = Packer(chunks(examples), lengths, ROWS, Packing(prompt_len=0))
   for _ in range(_SKIPPED):
     next(batches)
   return batches
 
 
-def chunks(examples: Iterator[review_tokens.Example], count: int) -> Iterator[Batch]:
+def chunks(examples: Iterator[review_tokens.Example]) -> Iterator[Batch]:
   """Examples as arrays, zeros at their ends."""
   while True:
     found = {
-      "inputs": np.zeros((count, _LONGEST), np.int32),
-      "targets": np.zeros((count, 2), np.int32),
+      "inputs": np.zeros((review_tokens.BATCH, _LONGEST), np.int32),
+      "targets": np.zeros((review_tokens.BATCH, 2), np.int32),
     }
-    for i, example in zip(range(count), examples, strict=False):
+    for i, example in enumerate(itertools.islice(examples, review_tokens.BATCH)):
       found["inputs"][i, : len(example.inputs)] = example.inputs
       found["targets"][i, : len(example.targets)] = example.targets
     yield found
@@ -109,27 +111,20 @@ class Contestant:
 def main() -> None:
   """Answers."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--model", default=review_tokens.MODEL)
   parser.add_argument("--texts", type=pathlib.Path, required=True)
-  parser.add_argument("--dtype", default="float32", help="of weights and activations")
-  parser.add_argument("--rows", type=int, default=4, help="of a packed batch")
-  parser.add_argument("--examples", type=int, default=32, help="of another batch")
   parser.add_argument("--cache", help="of compiled steps")
   parser.add_argument("cases", nargs="+")
   given = parser.parse_args()
   if given.cache:
     jax.config.update("jax_compilation_cache_dir", given.cache)
-  source = RestoreCheckpointConfig(path=given.model, dtype=given.dtype)
-  config = model_configs.of_checkpoint(given.model, dtype=given.dtype)
-  layout = Partitioner().layout(given.rows)
-  model = assembly.load_base(config, source, layout=layout).model
+  source = RestoreCheckpointConfig(path=review_tokens.MODEL)
+  config = model_configs.of_checkpoint(review_tokens.MODEL)
+  model = assembly.load_base(config, source, layout=Partitioner().layout(ROWS)).model
 
   def contestant(case: str) -> Contestant:
     kind, length = case.split()
     examples = review_tokens.read(given.texts, "ours")
-    batches = (
-      packed(examples, given.rows) if kind == "packed" else padded(examples, given.examples)
-    )
+    batches = packed(examples) if kind == "packed" else padded(examples)
     return Contestant(model, int(length), batches)
 
   deeds: dict[str, Callable[[], worker.Answer]] = {c: contestant(c) for c in given.cases}

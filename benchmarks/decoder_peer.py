@@ -7,6 +7,8 @@ The same weights and texts as in `decoder_ours`, PyTorch's Adafactor over the pr
 """
 
 import argparse
+import importlib.util
+import itertools
 import pathlib
 import time
 from collections.abc import Callable, Iterator
@@ -25,22 +27,19 @@ Batch = dict[str, torch.Tensor]
 _IGNORED = -100  # a label without a loss
 
 
-def padded(
-  examples: Iterator[review_tokens.Example], count: int, device: str
-) -> Iterator[Batch]:
+def padded(examples: Iterator[review_tokens.Example]) -> Iterator[Batch]:
   """Batches padded to their longest examples, with a loss on targets only."""
   while True:
-    some = [next(examples) for _ in range(count)]
+    some = list(itertools.islice(examples, review_tokens.BATCH))
     longest = max(len(e.inputs) + len(e.targets) for e in some)
-    ids = torch.zeros((count, longest), dtype=torch.long)
+    ids = torch.zeros((len(some), longest), dtype=torch.long)
     mask, labels = torch.zeros_like(ids), torch.full_like(ids, _IGNORED)
     for i, (inputs, targets) in enumerate(some):
       end = len(inputs) + len(targets)
       ids[i, :end] = torch.tensor([*inputs, *targets])
       mask[i, :end] = 1
       labels[i, len(inputs) : end] = torch.tensor(targets)
-    batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
-    yield {name: x.to(device) for name, x in batch.items()}
+    yield {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
 class Contestant:
@@ -64,36 +63,35 @@ class Contestant:
     self._optimizer.step()
     self._optimizer.zero_grad()
     return {
-      "loss": loss.item(),  # waits for the device
+      "loss": loss.item(),
       "seconds": time.perf_counter() - began,
       "waiting": waiting,
       "examples": len(batch["input_ids"]),
     }
 
 
+def _folder(package: str) -> str:
+  """Where a package lies, without its code."""
+  spec = importlib.util.find_spec(package)
+  assert spec is not None and spec.origin is not None
+  return str(pathlib.Path(spec.origin).parent)
+
+
 def main() -> None:
   """Answers."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--model", type=pathlib.Path, required=True, help="a GGUF file")
   parser.add_argument("--texts", type=pathlib.Path, required=True)
-  parser.add_argument("--dtype", default="float32", help="of weights and activations")
-  parser.add_argument("--examples", type=int, default=32, help="of a batch")
   parser.add_argument("cases", nargs="+")
   given = parser.parse_args()
   torch.set_num_threads(worker.CORES)
-  device = "cuda" if torch.cuda.is_available() else "cpu"
 
   def contestant(case: str) -> Contestant:
+    package, file = review_tokens.MODEL.removeprefix("package://").split("/")
     model = transformers.AutoModelForCausalLM.from_pretrained(
-      str(given.model.parent),
-      gguf_file=given.model.name,
-      dtype=getattr(torch, given.dtype),
-      use_cache=False,
+      _folder(package), gguf_file=file, dtype=torch.float32, use_cache=False
     )
-    examples = review_tokens.read(given.texts, "theirs")
-    length = int(case.removeprefix("peft "))
-    batches = padded(examples, given.examples, device)
-    return Contestant(model.to(device).train(), length, batches)
+    batches = padded(review_tokens.read(given.texts, "theirs"))
+    return Contestant(model.train(), int(case.removeprefix("peft ")), batches)
 
   deeds: dict[str, Callable[[], worker.Answer]] = {c: contestant(c) for c in given.cases}
   worker.answer(deeds | {"memory": worker.memory})

