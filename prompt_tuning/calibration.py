@@ -18,7 +18,7 @@ def rms(array: ArrayLike) -> float:
   return float(np.sqrt(np.mean(np.square(trees.to_host(array), dtype=np.float64))))
 
 
-def learning_rate(path: str, share: float = 0.1) -> float:
+def learning_rate(path: str, share: float = 0.25) -> float:
   """A learning rate for prompts of a model.
 
   Args:

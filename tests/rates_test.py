@@ -82,7 +82,7 @@ def test_a_random_start_is_as_large_as_the_embeddings():
   expected = calibration.rms(formats.load(path)[word_pairs.TABLE])
   assert calibration.rms(uniform) == pytest.approx(expected, rel=0.01)
   rate = settings.learning_rate_fn.base_learning_rate
-  assert rate == pytest.approx(0.1 * expected, rel=1e-6)
+  assert rate == pytest.approx(0.25 * expected, rel=1e-6)
 
 
 @pytest.mark.parametrize(
