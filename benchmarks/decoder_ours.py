@@ -41,19 +41,6 @@ _LONGEST = 128
 Batch = dict[str, np.ndarray]
 
 
-def padded(examples: Iterator[review_tokens.Example]) -> Iterator[Batch]:
-  """Batches of rows that hold one example each."""
-  for chunk in chunks(examples):
-    longest = -int((chunk["inputs"] > 0).sum(1).max()) // 8 * -8
-    targets = chunk["targets"]
-    yield {
-      "encoder_input_tokens": chunk["inputs"][:, :longest],
-      "decoder_target_tokens": targets,
-      "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
-      "decoder_loss_weights": (targets > 0).astype(np.int32),
-    }
-
-
 def packed(examples: Iterator[review_tokens.Example]) -> Iterator[Batch]:
   """Batches of rows that hold several; all share the prompt, which needs no place."""
   lengths = {"inputs": PLACES, "targets": TARGETS}
@@ -122,10 +109,8 @@ def main() -> None:
   model = assembly.load_base(config, source, layout=Partitioner().layout(ROWS)).model
 
   def contestant(case: str) -> Contestant:
-    kind, length = case.split()
-    examples = review_tokens.read(given.texts, "ours")
-    batches = packed(examples) if kind == "packed" else padded(examples)
-    return Contestant(model, int(length), batches)
+    batches = packed(review_tokens.read(given.texts, "ours"))
+    return Contestant(model, int(case.removeprefix("packed ")), batches)
 
   deeds: dict[str, Callable[[], worker.Answer]] = {c: contestant(c) for c in given.cases}
   worker.answer(deeds | {"memory": worker.memory})
