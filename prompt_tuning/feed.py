@@ -24,6 +24,7 @@ class Feed:
 
   Attributes:
     identity: What must not change of the data while a run is interrupted.
+    held: Examples in its latest batch, those of other processes included.
 
   Raises:
     InputError: The data cannot be used.
@@ -43,6 +44,7 @@ class Feed:
     count = shards.number_of_shards(dataset, self._provider)
     self.identity = {**registry.identity(dataset), "data shards": str(count)}
     self._batches: Any = None
+    self.held = 0
     self._positions = True  # until a pipeline turns out to have none
 
   def open(self, step: int, folder: epath.Path) -> None:
@@ -67,7 +69,16 @@ class Feed:
     began = time.monotonic()
     found = next(self._batches)
     self._waited += time.monotonic() - began
+    self.held = self._held(found)
     return found
+
+  def _held(self, rows: dict[str, Any]) -> int:
+    """Examples in a batch of which the process has these rows."""
+    if self._packing is None:
+      return self._dataset.batch_size
+    segments = rows["decoder_segment_ids"]
+    own = int(segments.max(axis=1).sum())
+    return own * self._dataset.batch_size // len(segments)
 
   def tell(self) -> None:
     """Says how much of the time since it was opened went into waiting for data."""

@@ -8,11 +8,13 @@
 The run itself is a `Work`: what it does in a step and what it has to tell.
 """
 
+import collections
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
+import jax
 from etils import epath
 
 from prompt_tuning import progress
@@ -20,6 +22,8 @@ from prompt_tuning.checkpoints import run_state
 from prompt_tuning.preemption import Preempted, Preemption
 from prompt_tuning.training.trainer import Trainer
 from prompt_tuning.watchdog import Watchdog
+
+_AHEAD = 2  # steps that wait in the device's queue
 
 Values = dict[str, float]
 
@@ -68,11 +72,15 @@ class Work(Protocol):
   def stopped(self) -> bool:
     """Whether there is no more to train, though the last step is not reached."""
 
+  @property
+  def examples(self) -> int:
+    """How many examples the steps of this process had; 0 where that says little."""
+
   def log(self, done: int) -> contextlib.AbstractContextManager[Log]:
     """Where numbers go from step `done` on."""
 
-  def step(self, done: int) -> None:
-    """One update, after `done` of them."""
+  def step(self, done: int) -> Any:
+    """One update, after `done` of them; returns arrays that are there when it is done."""
 
   def stats(self, done: int) -> Values:
     """Numbers of the steps since they were asked for last."""
@@ -115,9 +123,7 @@ class Session:
     progress.say(f"continuing {self.folder} at step {newest}")
     return found
 
-  def run(
-    self, work: Work, periods: Periods, done: int, what: str = "train", rows: int = 0
-  ) -> None:
+  def run(self, work: Work, periods: Periods, done: int, what: str = "train") -> None:
     """Trains until the last step, until the work stops, or until told to stop.
 
     Args:
@@ -125,22 +131,23 @@ class Session:
       periods: When.
       done: Steps that are done.
       what: Word in front of the progress.
-      rows: Examples per step, 0 where that says little.
 
     Raises:
       Preempted: The process was told to stop and has saved.
     """
     if done >= periods.last or work.stopped:
       return
-    first = periods.first
+    first, queue = periods.first, collections.deque[Any]()
     with (
       work.log(done) as log,
-      progress.Progress(what, periods.last - first, done - first, rows) as bar,
+      progress.Progress(what, periods.last - first, done - first) as bar,
       Watchdog() as watchdog,
     ):
       while done < periods.last and not work.stopped:
         watchdog.beat(f"step {done + 1}")
-        work.step(done)
+        queue.append(work.step(done))
+        if len(queue) > _AHEAD:  # a device that hangs is noticed at its step
+          jax.block_until_ready(queue.popleft())
         done += 1
         self._look_up(work, periods, done, log, bar, watchdog)
     self.saver.wait()
@@ -160,7 +167,7 @@ class Session:
     values: Values = {}
     if final or count % periods.stats == 0:
       values |= work.stats(done)
-      bar.update(count, work.shown(values))
+    bar.update(count, work.shown(values) if values else None, work.examples)
     if evaluate:
       watchdog.beat(f"evaluation at step {done}")
       values |= work.evaluate(done)

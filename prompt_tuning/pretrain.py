@@ -97,6 +97,7 @@ class _Run:
   """The objects of a run, and what its loop asks of them (`loop.Work`)."""
 
   stopped = False  # there is no patience
+  examples = 0  # pieces of texts, which say little
 
   def __init__(self, config: PretrainConfig, session: loop.Session):
     self.config, self.session, self.folder = config, session, session.folder
@@ -204,7 +205,7 @@ class _Run:
       self.meter.seconds += time.perf_counter() - self.began
       self.began = None
 
-  def step(self, done: int) -> None:
+  def step(self, done: int) -> steps.Sums:
     """See `loop.Work`."""
     if self.began is None:
       self.began = time.perf_counter()
@@ -219,6 +220,7 @@ class _Run:
       self.state, self.frozen, partitioning.shard_batch(batch, self.mesh)
     )
     self.memory.sums.setdefault(objective.name, []).append(found)
+    return found
 
   def _count(self, batch: token_arrays.Batch) -> None:
     inputs, targets = batch["encoder_input_tokens"], batch["decoder_target_tokens"]

@@ -24,7 +24,7 @@ class Progress:
     what: Word in front, e.g. "train".
     total: Steps in all; 0 where that is not known.
     done: Steps done before this process began.
-    rows: Examples per step, for examples/s; 0 to leave that out.
+    rows: Examples per step, for examples/s; 0 where steps differ.
   """
 
   def __init__(self, what: str, total: int, done: int = 0, rows: int = 0):
@@ -32,18 +32,29 @@ class Progress:
     self._first = self._step = done
     self._began = self._shown = time.monotonic()
     self._lines = 0
+    self._values: dict[str, str] = {}
     self._bar = None
     self._silent = not distributed.is_first()
     if sys.stderr.isatty() and not self._silent:
       self._bar = tqdm(total=total or None, initial=done, desc=what, file=sys.stderr)
 
-  def update(self, step: int, values: Mapping[str, float] | None = None) -> None:
-    """Says that `step` steps are done; `values` are shown beside it."""
-    text = {name: _short(value) for name, value in (values or {}).items()}
-    elapsed = time.monotonic() - self._began
-    rate = (step - self._first) / elapsed if elapsed else 0.0
-    if self._rows:
-      text["examples/s"] = f"{rate * self._rows:.1f}"
+  def update(
+    self, step: int, values: Mapping[str, float] | None = None, examples: int = 0
+  ) -> None:
+    """Says that `step` steps are done.
+
+    Args:
+      step: All of them.
+      values: What is shown beside it from now on; None for what was.
+      examples: Of the steps of this process; 0 for `rows` in each, or to say nothing.
+    """
+    if values is not None:
+      self._values = {name: _short(value) for name, value in values.items()}
+    text = dict(self._values)
+    elapsed = max(time.monotonic() - self._began, 1e-9)
+    rate = (step - self._first) / elapsed
+    if examples or self._rows:
+      text["examples/s"] = f"{examples / elapsed or rate * self._rows:.1f}"
     if self._bar is not None:
       self._bar.set_postfix(text, refresh=False)
       self._bar.update(step - self._step)

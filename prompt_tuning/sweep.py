@@ -41,8 +41,7 @@ from prompt_tuning.sweep_bank import Bank
 from prompt_tuning.sweep_config import Member, SweepConfig
 from prompt_tuning.sweep_feeds import Feeds
 from prompt_tuning.sweep_memory import DIVERGED, TIRED, Memory, Record
-
-_AHEAD = 2  # steps that wait in the device's queue
+from prompt_tuning.training.steps import Sums
 
 
 def sweep(config: SweepConfig, config_text: str = "") -> dict[str, Any]:
@@ -87,6 +86,7 @@ class _Sweep:
   ):
     self.run, self.base, self.session = config.run, base, session
     self.folder, members = session.folder, config.members()
+    self.examples = 0  # see `loop.Work`; an example counts for each that has it
     self.first, self.last = self.run.trainer.steps(base.step)
     self.members = {member.name: member for member in members}
     self.feeds = Feeds(members, layout)  # fails here, not later
@@ -135,8 +135,7 @@ class _Sweep:
   def train(self) -> None:
     """Runs the loop from where it stands."""
     periods = loop.Periods.of(self.run.trainer, self.first, self.last)
-    rows = self.run.train_dataset.batch_size * len(self.running)
-    self.session.run(self, periods, self.bank.done, "sweep", rows)
+    self.session.run(self, periods, self.bank.done, "sweep")
 
   @property
   def stopped(self) -> bool:
@@ -150,12 +149,11 @@ class _Sweep:
     folders = {m.name: self.folder / m.folder for m in self.running}
     return metrics_log.MetricsLogs(folders, done)
 
-  def step(self, done: int) -> None:
+  def step(self, done: int) -> Sums:
     """See `loop.Work`."""
-    sums = self.memory.sums
-    sums.append(self.bank.step(self.feeds.batch(self.running)))
-    if len(sums) > _AHEAD:  # a device that hangs is noticed at its step
-      jax.block_until_ready(sums[-1 - _AHEAD])
+    self.memory.sums.append(self.bank.step(self.feeds.batch(self.running)))
+    self.examples += self.feeds.held
+    return self.memory.sums[-1]
 
   def stats(self, done: int) -> loop.Values:
     """See `loop.Work`; members whose loss is no number leave."""

@@ -23,12 +23,15 @@ class Feeds:
     members: Of the sweep; each has the batch size of the others.
     layout: Devices of the batches.
 
+  Attributes:
+    held: See `Feed`; an example counts for each member that has it.
+
   Raises:
     InputError: The data of one cannot be used.
   """
 
   def __init__(self, members: Sequence[Member], layout: Layout):
-    self._mesh = layout.mesh
+    self._mesh, self.held = layout.mesh, 0
     self._size = members[0].run.train_dataset.batch_size
     self._feeds: dict[str, Feed] = {}
     for member in members:
@@ -50,6 +53,7 @@ class Feeds:
     """The next batch of each of these members: global arrays [members, rows, ...]."""
     rows = {name: next(self._feeds[name]) for name in _names(members)}
     each = [rows[_name(member)] for member in members]
+    self.held = sum(self._feeds[_name(member)].held for member in members)
     stacked = {name: np.stack([one[name] for one in each]) for name in each[0]}
     return partitioning.from_rows(stacked, self._size, self._mesh, axis=1)
 

@@ -104,6 +104,7 @@ class _Run:
     session: loop.Session,
   ):
     self.config, self.base, self.session = config, base, session
+    self.examples = 0  # see `loop.Work`
     self.layout, self.mesh, self.folder = layout, layout.mesh, session.folder
     trainer, dataset = config.trainer, config.train_dataset
     key_learned, key_train = jax.random.split(jax.random.key(trainer.random_seed))
@@ -159,8 +160,7 @@ class _Run:
   def train(self) -> None:
     """Runs the loop from where it stands."""
     periods = loop.Periods.of(self.config.trainer, self.first, self.last)
-    size = self.config.train_dataset.batch_size
-    self.session.run(self, periods, int(self.state.step), rows=size)
+    self.session.run(self, periods, int(self.state.step))
     self.feed.tell()
 
   @property
@@ -176,15 +176,17 @@ class _Run:
     self.feed.open(done - self.first, run_state.data_folder(self.folder, done))
     return metrics_log.MetricsLog(self.folder, done)
 
-  def step(self, done: int) -> None:
+  def step(self, done: int) -> steps.Sums:
     """See `loop.Work`."""
     size = self.config.train_dataset.batch_size
     rows = next(self.feed)
+    self.examples += self.feed.held
     if self.sentinel is not None:
       self.sentinel.check(rows["encoder_input_tokens"])
     batch = partitioning.from_rows(rows, size, self.mesh)
     self.state, sums = self.step_fn(self.state, self.frozen, batch)
     self.memory.sums.append(sums)
+    return sums
 
   def stats(self, done: int) -> loop.Values:
     """See `loop.Work`."""
