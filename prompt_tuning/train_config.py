@@ -42,7 +42,8 @@ class TrainConfig:
     prediction: How the model answers in evaluations.
     train_dataset: What is learned from.
     eval_dataset: What decides which prompt is best; None to keep the last.
-    test_split: Split of `eval_dataset` that the final summary reports; None for its own.
+    test_split: Split of `eval_dataset` that the final summary reports, all of it; None
+      for what evaluations read.
     model_dir: Where everything is written.
   """
 
@@ -66,14 +67,25 @@ class TrainConfig:
     """What the final summary reports, None where nothing is evaluated."""
     if self.eval_dataset is None:
       return None
-    split = self.test_split or self.eval_dataset.split
-    return dataclasses.replace(self.eval_dataset, split=split)
+    if self.test_split is None:
+      return self.eval_dataset
+    return dataclasses.replace(self.eval_dataset, split=self.test_split, num_examples=None)
 
   def check(self) -> None:
     """Raises `InputError` for settings that contradict each other."""
     self.partitioner.check()
     self._check_features()
+    self._check_num_examples()
     steps.check_microbatches(self.train_dataset.batch_size, self.trainer.num_microbatches)
+
+  def _check_num_examples(self) -> None:
+    """Raises `InputError` where a part of the data is to be trained on."""
+    if self.train_dataset.num_examples is not None:
+      raise checks.InputError(
+        f"train/utils.DatasetConfig.num_examples is {self.train_dataset.num_examples}, "
+        "expected None, since training reads all examples again and again; set "
+        "EVAL_EXAMPLES for evaluations, or a split of so many"
+      )
 
   def _check_features(self) -> None:
     """Raises `InputError` unless the loss can be taken of what is read."""

@@ -42,3 +42,22 @@ def test_no_value_of_an_identity_says_where_something_lies_in_memory(byte_t5, fi
   found = run.identity(assembly.Base.of(byte_t5))
   assert type(run.learned).__name__ in found["what is learned"]
   assert [value for value in found.values() if " at 0x" in value] == []
+
+
+def run_with(*bindings):
+  return config.load("train.train", MODEL_AND_RUN, [*BINDINGS, *bindings])[0]
+
+
+def test_a_part_of_a_split_decides_and_the_whole_test_split_is_reported():
+  part, test = "EVAL_EXAMPLES = 7", "TEST_SPLIT = 'test'"
+  run = run_with(part, test)
+  assert (run.eval_dataset.split, run.eval_dataset.num_examples) == ("validation", 7)
+  assert (run.test_dataset.split, run.test_dataset.num_examples) == ("test", None)
+  assert run_with(part).test_dataset == run_with(part).eval_dataset
+
+
+def test_a_part_of_the_training_data_is_refused():
+  lengths = "TASK_FEATURE_LENGTHS = {'inputs': 8, 'targets': 4}"
+  run = run_with(lengths, "train/utils.DatasetConfig.num_examples = 7")
+  with pytest.raises(checks.InputError, match=r"num_examples is 7, .* set EVAL_EXAMPLES"):
+    run.check()

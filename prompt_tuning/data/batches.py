@@ -24,6 +24,8 @@ def inference_examples(config: DatasetConfig, provider: Any) -> tuple[list[dict]
   tasks = provider.get_dataset(
     lengths, split=config.split, shuffle=False, num_epochs=1, seed=config.seed
   )
+  if config.num_examples is not None:
+    tasks = tasks.take(config.num_examples)
   examples = list(tasks.as_numpy_iterator())
   if not examples:
     raise empty(config)

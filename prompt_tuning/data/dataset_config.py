@@ -26,6 +26,8 @@ class DatasetConfig:
     table: Files of one's own that make up the task, registered under the table's name.
     num_shards: Into how many shards the data are dealt for training; batches depend on
       it. None takes as many as the data and the batch call for.
+    num_examples: How many of each task are evaluated or answered, the first ones; None
+      takes all.
   """
 
   mixture_or_task_name: str
@@ -39,6 +41,7 @@ class DatasetConfig:
   module: str | None = None
   table: Table | None = None
   num_shards: int | None = None
+  num_examples: int | None = None
 
   def __post_init__(self):
     if not isinstance(self.batch_size, int) or self.batch_size < 1:
@@ -48,6 +51,8 @@ class DatasetConfig:
       )
     if self.num_shards is not None:
       self._check_num_shards(self.num_shards)
+    if self.num_examples is not None:
+      checks.whole("num_examples", self.num_examples, 1, "leave it out to take all")
 
   def _check_num_shards(self, number: int) -> None:
     checks.whole("num_shards", number, 1, "leave it out for a number that suits the data")

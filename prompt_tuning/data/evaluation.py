@@ -48,6 +48,7 @@ class Evaluation:
         provider.name,
         converters.of(provider),
         eval_split=config.split,
+        num_examples=config.num_examples,
         use_cached=config.use_cached,
         seed=config.seed,
         sequence_length=config.task_feature_lengths,

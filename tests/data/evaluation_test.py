@@ -8,7 +8,7 @@ import seqio
 import tensorflow as tf
 
 from prompt_tuning import checks
-from prompt_tuning.data import vocabularies
+from prompt_tuning.data import batches, vocabularies
 from prompt_tuning.data.board import Board
 from prompt_tuning.data.evaluation import Evaluation
 from prompt_tuning.data.packing import Packing
@@ -41,6 +41,24 @@ def test_metrics_count_each_example_once(evaluation, numbers):
   # 0, 2 and 4 are even; the rows that fill up the last batch are not counted.
   assert metrics == {numbers.name: {"right": 3.0, "likelihood": -(0 + 1 + 2 + 3 + 4) / 5}}
   assert texts == {numbers.name: ["0"] * 5}
+
+
+def test_of_many_examples_the_first_are_read(dataset_config, numbers):
+  config = dataset_config(split="validation", batch_size=3, num_examples=4)
+  metrics, texts = Evaluation(config, numbers, None).run(always_zero, row_numbers, 3)
+  assert metrics == {numbers.name: {"right": 2.0, "likelihood": -(0 + 1 + 2 + 3) / 4}}
+  assert texts == {numbers.name: ["0"] * 4}
+  examples, dataset = batches.inference_examples(config, numbers)
+  assert [row["inputs_pretokenized"] for row in examples] == [
+    f"example {i}".encode() for i in range(4)
+  ]
+  assert len(list(dataset)) == 4
+
+
+@pytest.mark.parametrize("number", [0, -1, 2.5, "all"])
+def test_a_number_of_examples_is_a_whole_one(dataset_config, number):
+  with pytest.raises(checks.InputError, match=r"num_examples is .* leave it out"):
+    dataset_config(num_examples=number)
 
 
 def test_every_prediction_is_on_disk_beside_the_metrics(evaluation, numbers, tmp_path):
