@@ -64,7 +64,7 @@ class Evaluation:
     self._tasks = self._evaluator.eval_tasks
     datasets = self._tasks and self._evaluator.cached_task_datasets
     for task in self._tasks:
-      if next(iter(datasets[task.name].take(1)), None) is None:
+      if int(datasets[task.name].cardinality()) == 0:
         raise batches.empty(config)
 
   def run(self, predict: Predict, score: Score, step: int) -> tuple[Metrics, dict]:

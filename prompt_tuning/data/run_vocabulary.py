@@ -71,9 +71,11 @@ class RunVocabulary(seqio.Vocabulary):
   def _decode(self, ids: Sequence[int]) -> str:
     return self.loaded().decode(ids)
 
+  @tf.autograph.experimental.do_not_convert  # loading is plain Python
   def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
     return self.loaded().encode_tf(s)
 
+  @tf.autograph.experimental.do_not_convert
   def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
     return self.loaded().decode_tf(ids)
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from prompt_tuning import checks, formats
 from prompt_tuning.data import features, vocabularies, whole_words
+from prompt_tuning.data.run_vocabulary import RunVocabulary
 from prompt_tuning.data.vocabularies import Tokenizer
 
 tokenizers = pytest.importorskip("tokenizers")
@@ -395,3 +396,12 @@ def test_smollm2_s_table_stands_in_the_vocabulary_s_order():
   stored = llama_files.gguf.dequantize(by_gguf.data[:4], by_gguf.tensor_type)
   box = (slice(0, 4), slice(0, 576))
   np.testing.assert_array_equal(table.read(box), stored[[0, 2, 1, 3]])
+
+
+@needs_smollm2
+def test_a_vocabulary_of_a_package_is_found_without_a_word_of_tensorflow_s(caplog):
+  tokenizer = Tokenizer(REAL)
+  texts = tf.data.Dataset.from_tensor_slices(["The capital of France is"])
+  (ids,) = texts.map(RunVocabulary(tokenizer).encode_tf).as_numpy_iterator()
+  assert ids.tolist() == tokenizer.load().encode("The capital of France is")
+  assert caplog.text == ""
