@@ -9,12 +9,18 @@ from tqdm import tqdm
 from prompt_tuning import distributed
 
 _SECONDS_BETWEEN_LINES = 10.0
+_moved = 0.0
 
 
 def say(text: str) -> None:
   """A line on stderr with the time, from the first process."""
   if distributed.is_first():
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def moved() -> float:
+  """When something in this process made progress last, as `time.monotonic` counts."""
+  return _moved
 
 
 class Progress:
@@ -48,10 +54,12 @@ class Progress:
       values: What is shown beside it from now on; None for what was.
       examples: Of the steps of this process; 0 for `rows` in each, or to say nothing.
     """
+    global _moved
+    _moved = time.monotonic()
     if values is not None:
       self._values = {name: _short(value) for name, value in values.items()}
     text = dict(self._values)
-    elapsed = max(time.monotonic() - self._began, 1e-9)
+    elapsed = max(_moved - self._began, 1e-9)
     rate = (step - self._first) / elapsed
     if examples or self._rows:
       text["examples/s"] = f"{examples / elapsed or rate * self._rows:.1f}"

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 
-from prompt_tuning import distributed
+from prompt_tuning import distributed, progress
 
 _LOOKS = 10  # in the shortest time that is too long
 _RECENT = 100
@@ -15,6 +15,8 @@ _RECENT = 100
 
 class Watchdog:
   """Watches units of work while it is entered. It says something and stops nothing.
+
+  A unit that makes progress of its own, as an evaluation does, is left alone meanwhile.
 
   Args:
     least: Seconds that a unit may always take.
@@ -58,6 +60,8 @@ class Watchdog:
       seconds, recent = time.monotonic() - self._began, self._recent()
       usual = statistics.median(recent) if recent else 0.0
       if seconds < max(self._least, self._factor * usual, 2 * self._told):
+        return None
+      if time.monotonic() - progress.moved() < self._least:
         return None
       self._told = seconds
       what = self._what

@@ -4,6 +4,7 @@ import re
 import threading
 import time
 
+from prompt_tuning.progress import Progress
 from prompt_tuning.watchdog import Watchdog
 
 
@@ -53,6 +54,17 @@ def test_the_first_of_its_kind_may_be_compiling(capsys):
     watchdog.beat("step 1")
     time.sleep(0.5)
   assert "compiling" in lines(capsys)[0]
+
+
+def test_what_moves_does_not_hang(capsys):
+  with Watchdog(least=0.3) as watchdog, Progress("evaluate", 40) as bar:
+    watchdog.beat("evaluation at step 3")
+    for _ in range(20):
+      time.sleep(0.05)
+      bar.advance()
+    assert lines(capsys) == []
+    time.sleep(0.6)
+  assert lines(capsys)[0].startswith("evaluation at step 3 has taken 0:00:01")
 
 
 def test_nothing_is_said_before_the_first_beat_and_the_thread_ends(capsys):
