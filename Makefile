@@ -1,5 +1,5 @@
 # make demo   trains a prompt on real movie reviews with the embedded model
-# make demo-real  the same with SmolLM2-135M, a real pretrained model
+# make demo-real  the same with SmolLM2-135M, a real pretrained model, in 15 minutes
 # make test   the whole test suite
 # make bench  speed and memory beside transformers + peft, in 25 minutes; T5_VOCABULARY=file
 # make lint   ruff and mypy
