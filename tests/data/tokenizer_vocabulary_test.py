@@ -402,6 +402,9 @@ def test_smollm2_s_table_stands_in_the_vocabulary_s_order():
 def test_a_vocabulary_of_a_package_is_found_without_a_word_of_tensorflow_s(caplog):
   tokenizer = Tokenizer(REAL)
   texts = tf.data.Dataset.from_tensor_slices(["The capital of France is"])
-  (ids,) = texts.map(RunVocabulary(tokenizer).encode_tf).as_numpy_iterator()
+  vocabulary = RunVocabulary(tokenizer)
+  (ids,) = texts.map(vocabulary.encode_tf).as_numpy_iterator()
   assert ids.tolist() == tokenizer.load().encode("The capital of France is")
+  (text,) = texts.map(vocabulary.encode_tf).map(vocabulary.decode_tf).as_numpy_iterator()
+  assert text == b"The capital of France is"
   assert caplog.text == ""
